@@ -42,7 +42,8 @@ class CloudHPCError(Exception):
         if self.endpoint is None:
             return self.message
         where = f"{self.method} {self.endpoint}"
-        return f"{self.message} [{where}, HTTP {self.status}]" if self.status is not None else f"{self.message} [{where}]"
+        code = f", HTTP {self.status}" if self.status is not None else ""
+        return f"{self.message} [{where}{code}]"
 
 
 class CloudHPCValueError(CloudHPCError, ValueError):

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Send a request once, and decide when it may be sent again."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import requests
+import tenacity
+import urllib3.exceptions
+
+from airflow_provider_cloudhpc.api.errors import CloudHPCConnectionError, CloudHPCError, CloudHPCQuotaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: Seconds of the first pause; each one after it is about twice as long.
+FIRST_PAUSE = 0.5
+
+#: What urllib3 raises before the first byte of a request is on its way.
+_UNSENT = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.NameResolutionError,
+    urllib3.exceptions.ProxyError,
+    ssl.SSLCertVerificationError,
+)
+
+
+class Resend(Enum):
+    """When a call may be sent again."""
+
+    #: Its effect is the same however often it arrives: reads, stops and deletes by id.
+    SAFE = "safe"
+    #: Each arrival counts: only where no byte of it can have left.
+    UNSENT_ONLY = "unsent only"
+
+
+def send(
+    session: requests.Session, method: str, url: str, options: Mapping[str, Any], endpoint: str
+) -> requests.Response:
+    """
+    Send a request once.
+
+    :param endpoint: template of the endpoint, for the error
+    :raises CloudHPCConnectionError: no whole answer came; ``sent`` says whether the request may have arrived
+    """
+    failure: CloudHPCConnectionError
+    try:
+        return session.request(method, url, **options)
+    except requests.RequestException as error:
+        sent = not _is_unsent(error)
+        reason = describe(error)
+        known = "whether the request arrived is not known" if sent else "the request did not leave this machine"
+        failure = CloudHPCConnectionError(
+            f"The service could not be reached ({reason}): {known}. "
+            "Check the network, the proxy and the connection's host.",
+            sent=sent,
+            method=method,
+            endpoint=endpoint,
+        )
+    # Raised out of the handler: the foreign exception holds the URL and the request, and must not be chained.
+    raise failure
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Collect an exception and what lies within it, outermost first."""
+    found: list[BaseException] = []
+    queue: list[object] = [error]
+    while queue:
+        current = queue.pop(0)
+        if isinstance(current, BaseException) and current not in found:
+            found.append(current)
+            queue += [*current.args, getattr(current, "reason", None), current.__cause__, current.__context__]
+    return found
+
+
+def _is_unsent(error: requests.RequestException) -> bool:
+    return any(isinstance(cause, _UNSENT) for cause in _causes(error))
+
+
+def describe(error: BaseException) -> str:
+    """Say in a few words what broke, without addresses, URLs or anything that was sent."""
+    causes = _causes(error)
+    for cause in causes:
+        if isinstance(cause, urllib3.exceptions.NameResolutionError):
+            return "the host's name cannot be resolved"
+        if isinstance(cause, urllib3.exceptions.ProxyError):
+            return "the proxy cannot be reached or refuses"
+        if isinstance(cause, urllib3.exceptions.SSLError | requests.exceptions.SSLError):
+            return "the TLS certificate or handshake was not accepted"
+        if isinstance(cause, urllib3.exceptions.ConnectTimeoutError):
+            return "no connection in time"
+        if isinstance(cause, urllib3.exceptions.ReadTimeoutError | requests.exceptions.ReadTimeout):
+            return "no answer in time"
+    for cause in reversed(causes):
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror.lower()
+    return "the connection was closed before the answer was complete"
+
+
+class _Wait(tenacity.wait.wait_base):
+    """Backoff with jitter, or what the service's ``Retry-After`` says."""
+
+    def __init__(self, max_pause: float) -> None:
+        self._backoff = tenacity.wait_random_exponential(multiplier=FIRST_PAUSE, max=max_pause)
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        asked = _asked_pause(retry_state.outcome.exception() if retry_state.outcome else None)
+        return asked if asked is not None else self._backoff(retry_state)
+
+
+def _asked_pause(error: BaseException | None) -> float | None:
+    return getattr(error, "retry_after", None)
+
+
+def retrying(once: Callable[[], T], resend: Resend, *, max_attempts: int, max_pause: float) -> T:
+    """
+    Make a call, again where its meaning allows it.
+
+    :param once: makes the call once
+    :param max_attempts: how often at the most
+    :param max_pause: longest pause in seconds; a ``Retry-After`` beyond it ends the attempts
+    """
+
+    def may_resend(error: BaseException) -> bool:
+        if not isinstance(error, CloudHPCError) or not error.transient:
+            return False
+        if resend is Resend.UNSENT_ONLY:
+            return isinstance(error, CloudHPCConnectionError) and not error.sent
+        if isinstance(error, CloudHPCQuotaError) and error.status != 429:
+            return False  # counted out: nothing frees up within a pause
+        return (_asked_pause(error) or 0.0) <= max_pause
+
+    def say(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        pause = state.next_action.sleep if state.next_action else 0.0
+        log.warning("%s Attempt %d of %d; again in %.1f s.", error, state.attempt_number, max_attempts, pause)
+
+    caller = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(may_resend),
+        stop=tenacity.stop_after_attempt(max_attempts),
+        wait=_Wait(max_pause),
+        before_sleep=say,
+        reraise=True,
+    )
+    return caller(once)
