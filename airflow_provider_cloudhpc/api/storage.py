@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A case goes up, results come down: the calls and transfers of one file in their order."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import tenacity
+
+from airflow_provider_cloudhpc.api.errors import (
+    CloudHPCError,
+    CloudHPCNotFoundError,
+    CloudHPCTransferError,
+    CloudHPCValueError,
+)
+from airflow_provider_cloudhpc.api.names import check_folder, check_name, is_result
+from airflow_provider_cloudhpc.api.transfer import PART_SUFFIX, Transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from airflow_provider_cloudhpc.api.client import CloudHPCClient
+    from airflow_provider_cloudhpc.api.models import StorageItem
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: How often a file is sent or fetched at the most, each time with a new signed URL.
+ATTEMPTS = 4
+#: Longest listing that is read, pages; a guard against a service that never ends one.
+MAX_PAGES = 1000
+
+
+@dataclass(frozen=True)
+class UploadedFile:
+    """
+    A file in the storage.
+
+    :param path: ``folder/filename``
+    :param size: bytes
+    :param proof: what showed that it is whole: ``"hash"`` (the store's own) or ``"listing"`` (its size there)
+    """
+
+    path: str
+    folder: str
+    filename: str
+    size: int
+    proof: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as plain data for XCom."""
+        return {
+            "path": self.path,
+            "folder": self.folder,
+            "filename": self.filename,
+            "size": self.size,
+            "proof": self.proof,
+        }
+
+
+def _again(once: Callable[[], T]) -> T:
+    """Transfer once more where that may help, each time with a new URL."""
+
+    def say(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        log.warning("%s Attempt %d of %d; again with a new link.", error, state.attempt_number, ATTEMPTS)
+
+    caller = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda error: isinstance(error, CloudHPCTransferError) and error.transient),
+        stop=tenacity.stop_after_attempt(ATTEMPTS),
+        wait=tenacity.wait_random_exponential(multiplier=0.5, max=30),
+        before_sleep=say,
+        reraise=True,
+    )
+    return caller(once)
+
+
+def check_source(source: Path, what: str = "source") -> int:
+    """
+    Check that a local file can be sent, before anything is.
+
+    :return: its size in bytes
+    :raises CloudHPCValueError: it is missing, no regular file or not readable
+    """
+    try:
+        with source.open("rb"):
+            return source.stat().st_size
+    except IsADirectoryError:
+        problem = "it is a folder; a folder travels as one archive"
+    except FileNotFoundError:
+        problem = "there is no such file on this worker"
+    except OSError as error:
+        problem = f"it cannot be read: {(error.strerror or 'unknown reason').lower()}"
+    raise CloudHPCValueError(f"{what} is {str(source)!r}: {problem}.")
+
+
+def upload_file(client: CloudHPCClient, source: Path, folder: str, filename: str) -> UploadedFile:
+    """
+    Put one local file into the storage and prove that it is there, whole.
+
+    Two API calls (``POST /storage/upload-url``, ``DELETE /user/delete-cache``), and a third
+    (``POST /storage/view-by-path``) only where the store names no hash.
+
+    :param folder: storage folder
+    :raises CloudHPCValueError: the file or a name is unusable; nothing was sent
+    :raises CloudHPCTransferError: the file did not arrive
+    """
+    size = check_source(source)
+    folder, filename = check_folder(folder), check_name(filename, "filename")
+    path = f"{folder}/{filename}"
+    transfer = Transfer(client.network)
+    log.info("Uploading %s (%d bytes) to %s", source, size, path)
+    sent = _again(lambda: transfer.put(client.upload_url(folder, filename), source))
+    try:
+        client.delete_cache()
+    except CloudHPCError as error:
+        log.warning("The file is uploaded, but the storage's cache was not deleted: %s", error)
+    if not sent.proven:
+        _prove_by_listing(client, path, sent.size)
+    return UploadedFile(path, folder, filename, sent.size, "hash" if sent.proven else "listing")
+
+
+def _prove_by_listing(client: CloudHPCClient, path: str, size: int) -> None:
+    item = client.view_by_path(path)
+    if item.size is not None and item.size != size:
+        raise CloudHPCTransferError(
+            f"{path} has {item.size} bytes in the storage where {size} were sent. Run the task again.",
+            transient=True,
+        )
+
+
+def list_folder(client: CloudHPCClient, folder: str) -> list[StorageItem]:
+    """
+    List all items of a storage folder: one ``POST /storage/view-by-path``, then one call a page.
+
+    :raises CloudHPCNotFoundError: there is no such folder
+    """
+    parent = client.view_by_path(check_folder(folder))
+    items: dict[str, StorageItem] = {}
+    before = 0
+    for number in range(1, MAX_PAGES):
+        page = client.list_folder(parent.id, number)
+        new = {item.id: item for item in page if item.id not in items}
+        items |= new
+        # The page size is not documented: only a page shorter than the one before it, or with nothing new, is the last.
+        if not new or len(page) < before:
+            break
+        before = len(page)
+    return list(items.values())
+
+
+def result_items(client: CloudHPCClient, folder: str) -> list[StorageItem]:
+    """
+    Find the result archives of a folder.
+
+    :raises CloudHPCNotFoundError: there are none; the message names what is there
+    """
+    items = list_folder(client, folder)
+    results = [item for item in items if not item.is_folder and is_result(item.basename)]
+    if not results:
+        names = ", ".join(sorted(item.basename for item in items)[:20]) or "nothing"
+        raise CloudHPCNotFoundError(
+            f"No result archives in the storage folder {folder!r}; it holds {names}. Results appear when a run has "
+            "ended (also every 10 hours, and after a sync), and the service deletes files 60 days after their creation."
+        )
+    return results
+
+
+def download_item(client: CloudHPCClient, item: StorageItem, directory: Path) -> Path:
+    """
+    Fetch one file of the storage into a local directory, under its own basename, when it is whole.
+
+    One API call (``GET /storage/download/{id}``), or two where that gives no link.
+
+    :return: the file's path
+    :raises CloudHPCTransferError: it did not arrive whole
+    """
+    # The name comes from the server: it is a name, never a path.
+    target = directory / check_name(item.basename, "the stored file's name")
+    if target.name.endswith(PART_SUFFIX):
+        raise CloudHPCValueError(f"The stored file's name {item.basename!r} ends like an unfinished download.")
+    directory.mkdir(parents=True, exist_ok=True)
+    transfer = Transfer(client.network)
+    log.info("Downloading %s (%s bytes) to %s", item.name, item.size if item.size is not None else "?", target)
+    _again(lambda: transfer.get(client.download_url(item.id), target, size=item.size))
+    return target
