@@ -101,8 +101,8 @@ def read_answer(
             )
         raise CloudHPCRefusedError(f"The service refused: {_words(errors)}", errors=errors, **where)
     if not is_json:
-        if response.ok and not response.content.strip():
-            return None
+        if response.ok and method in ("PUT", "DELETE") and not response.content.strip():
+            return None  # these have no value to give; an empty answer to a question is none
         raise CloudHPCAnswerError(
             f"Not the API answered but something that sends {_kind(response)}: a proxy, a login page or a "
             "maintenance page. Check the connection's host and the proxy.",
