@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A case folder becomes a ``.tar.gz``.
+
+The headers are the standard library's (:meth:`tarfile.TarInfo.tobuf`, PAX), the loop around them is our own: adding
+files through :class:`tarfile.TarFile` costs more than reading and compressing them. Compression is Intel's igzip
+(``isal``) on threads, zlib where that is not installed.
+
+Same folder, same bytes: members are sorted, owners left out, and the gzip header holds neither name nor time. Modes
+and modification times (whole seconds, as GNU tar's own format) are the files' own: ``rsync -a`` keeps them, so its
+copies pack to the same bytes; a fresh ``git clone`` does not. Which codec and level packed is part of "same".
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import logging
+import os
+import posixpath
+import re
+import secrets
+import stat
+import tarfile
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from airflow_provider_cloudhpc.api.codec import BLOCK, gzip_writer
+from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from airflow_provider_cloudhpc.api.progress import ProgressCallback
+
+log = logging.getLogger(__name__)
+
+_TAR_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class PackedArchive:
+    """
+    What :func:`pack_folder` wrote.
+
+    :param path: the archive
+    :param size: its bytes
+    :param content_size: bytes of the files in it
+    :param members: number of files, folders and links in it
+    :param skipped: sockets, pipes and devices that were left out, relative to the folder
+    """
+
+    path: Path
+    size: int
+    content_size: int
+    members: int
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    kind: bytes
+    """One of tarfile's ``REGTYPE``, ``DIRTYPE``, ``SYMTYPE``."""
+    size: int
+    link: str = ""
+
+
+def pack_folder(
+    folder: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    exclude: Sequence[str] = (),
+    include_hidden: bool = False,
+    level: int = 1,
+    progress: ProgressCallback | None = None,
+) -> PackedArchive:
+    """
+    Pack a folder's content (no folder around it) into a ``.tar.gz``, in constant memory.
+
+    Symbolic links stay links, and each must lead to something that is packed: one that leaves the folder would carry
+    a file of this machine to the service unasked, one that leads nowhere there makes a run that bills and fails.
+    Empty folders and permissions are kept; holes of sparse files are packed as the zeros they read as. Names are
+    taken as they are: which of them the platform's scripts trip over is for the preflight check to say.
+
+    :param folder: what to pack
+    :param target: the archive to write, outside of the folder; written aside, then renamed over what is there
+    :param exclude: shell patterns of what to leave out: one with a slash is held against the path from the folder
+        (``processor*/0``), one without against every single name (``*.orig``); a folder takes all that is in it along
+    :param include_hidden: pack files and folders whose name starts with a dot too
+    :param level: 1 (fastest) to 3
+    :param progress: called with the bytes of content packed and those in all
+    :return: the archive and its totals
+    :raises CloudHPCValueError: an argument is wrong, or there is nothing to pack
+    :raises CloudHPCArchiveError: a link is refused, a file could not be read, changed or vanished meanwhile, or the
+        archive could not be written; no archive is left then, and one that was there stays
+    """
+    root, archive = os.path.realpath(folder), Path(target).absolute()
+    if not 1 <= level <= 3:
+        raise CloudHPCValueError(f"level must be 1, 2 or 3, not {level!r}.")
+    if not Path(root).is_dir():
+        raise CloudHPCValueError(f"There is no folder {os.fspath(folder)!r} to pack.")
+    if _is_within(os.path.realpath(archive.parent), root):
+        raise CloudHPCValueError(f"The archive {str(archive)!r} must lie outside of the folder that it is made of.")
+
+    members, skipped = _list_members(root, exclude, include_hidden)
+    if not members:
+        raise CloudHPCValueError(
+            f"The folder {os.fspath(folder)!r} holds nothing to pack"
+            + (" besides what is hidden or excluded." if any(os.scandir(root)) else ".")
+        )
+    if skipped:
+        log.warning("Not packed, since they are no files (sockets, pipes, devices): %s", ", ".join(skipped))
+    total = sum(member.size for member in members)
+    with _written_aside(archive) as raw:
+        with closing(gzip_writer(raw, level)) as compressed:
+            out = _Blocks(compressed, total, progress)
+            for member in members:
+                _add(out, root, member)
+            # The end of an archive is two blocks of zeros.
+            out.write(bytes(2 * _TAR_BLOCK))
+            out.flush()
+        size = raw.tell()
+    return PackedArchive(archive, size, total, len(members), tuple(skipped))
+
+
+def _list_members(root: str, exclude: Sequence[str], include_hidden: bool) -> tuple[list[_Member], list[str]]:
+    """List what is to be packed, sorted, a folder before its content; and what is skipped."""
+    excluded = _matcher(exclude)
+    members: list[_Member] = []
+    skipped: list[str] = []
+
+    def visit(folder: str, prefix: str) -> None:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        for entry in found:
+            name = prefix + entry.name
+            if (not include_hidden and entry.name.startswith(".")) or excluded(name, entry.name):
+                continue
+            info = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(info.st_mode):
+                members.append(_Member(name, tarfile.REGTYPE, info.st_size))
+            elif stat.S_ISDIR(info.st_mode):
+                members.append(_Member(name, tarfile.DIRTYPE, 0))
+                visit(entry.path, name + "/")
+            elif stat.S_ISLNK(info.st_mode):
+                members.append(_Member(name, tarfile.SYMTYPE, 0, str(Path(entry.path).readlink())))
+            else:
+                skipped.append(name)
+
+    try:
+        visit(root, "")
+    except OSError as error:
+        raise _unreadable(root, error) from None
+    packed = {member.name for member in members} | {"."}
+    return [_checked_link(root, m, packed) if m.kind == tarfile.SYMTYPE else m for m in members], skipped
+
+
+def _matcher(patterns: Sequence[str]) -> _Matcher:
+    if isinstance(patterns, str):
+        raise CloudHPCValueError(f"exclude must be a list of patterns, not the string {patterns!r}.")
+    by_path = [re.compile(fnmatch.translate(p.strip("/"))).match for p in patterns if "/" in p.rstrip("/")]
+    by_name = [re.compile(fnmatch.translate(p.rstrip("/"))).match for p in patterns if "/" not in p.rstrip("/")]
+    return lambda path, name: any(match(path) for match in by_path) or any(match(name) for match in by_name)
+
+
+class _Matcher(Protocol):
+    def __call__(self, path: str, name: str, /) -> bool: ...
+
+
+def _checked_link(root: str, link: _Member, packed: set[str]) -> _Member:
+    """Refuse a link that leads to nothing that is packed; make it relative and free of detours where needed."""
+    parent = posixpath.dirname(posixpath.join(root, link.name))
+    shown = f"The link {link.name!r} (to {link.link!r})"
+    try:
+        target = os.path.realpath(posixpath.join(parent, link.link), strict=True)
+    except OSError as error:
+        what = "leads in a circle" if error.errno == errno.ELOOP else "leads to nothing"
+        raise CloudHPCArchiveError(f"{shown} {what}. Mend it, delete it, or exclude it.") from None
+    if not _is_within(target, root):
+        raise CloudHPCArchiveError(
+            f"{shown} leaves the folder: what it leads to would not be there on the other machine, and nothing outside "
+            "of the folder is sent unasked. Put a copy in its place, or exclude it."
+        )
+    if os.path.relpath(target, root) not in packed:
+        raise CloudHPCArchiveError(
+            f"{shown} leads to something that is hidden or excluded, so it would lead nowhere on the other machine. "
+            "Exclude the link too, or pack what it leads to."
+        )
+    # ".." only at the front, and not above the folder: then the text means the same wherever it is unpacked.
+    steps = link.link.split("/")
+    ups = next((i for i, step in enumerate(steps) if step != ".."), len(steps))
+    if not link.link.startswith("/") and ".." not in steps[ups:] and ups <= link.name.count("/"):
+        return link
+    return _Member(link.name, link.kind, 0, os.path.relpath(target, parent))
+
+
+def _is_within(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip("/") + "/")
+
+
+def _add(out: _Blocks, root: str, member: _Member) -> None:
+    """Write a member's header and content; whatever is not as it was listed is an error that names it."""
+    path = posixpath.join(root, member.name)
+    try:
+        if member.kind == tarfile.REGTYPE:
+            _add_file(out, path, member)
+            return
+        info = os.lstat(path)
+        if not (stat.S_ISDIR if member.kind == tarfile.DIRTYPE else stat.S_ISLNK)(info.st_mode):
+            raise _changed(member.name)
+        out.write(_header(member, info))
+    except OSError as error:
+        if isinstance(error, _WriteError):
+            raise
+        raise _unreadable(root, error, member.name) from None
+
+
+def _add_file(out: _Blocks, path: str, member: _Member) -> None:
+    # Neither a link nor a pipe that took the file's place meanwhile is followed or waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode) or before.st_size != member.size:
+            raise _changed(member.name)
+        out.write(_header(member, before))
+        copied = out.copy(descriptor, member.size)
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if copied != after.st_size or before.st_mtime_ns != after.st_mtime_ns:
+        raise _changed(member.name)
+
+
+def _header(member: _Member, info: os.stat_result) -> bytes:
+    header = tarfile.TarInfo(member.name)
+    header.type = member.kind
+    header.size = member.size
+    header.linkname = member.link
+    header.mtime = info.st_mtime_ns // 10**9
+    # A link's own mode differs between systems and means nothing.
+    header.mode = 0o777 if member.link else info.st_mode & 0o777
+    return header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+class _WriteError(OSError):
+    """The archive could not be written; told apart from a file that could not be read."""
+
+
+class _Blocks:
+    """
+    A tar stream cut into blocks of always the same size, however the reads came in.
+
+    :param sink: takes the blocks; done with one when ``write`` returns
+    :param total: bytes of content to come
+    :param progress: told after each block
+    """
+
+    def __init__(self, sink: BinaryIO, total: int, progress: ProgressCallback | None) -> None:
+        self._sink = sink
+        self._total = total
+        self._progress = progress
+        self._view = memoryview(bytearray(BLOCK))
+        self._used = 0
+        self._content = 0
+
+    def write(self, data: bytes) -> None:
+        """Add bytes."""
+        while data:
+            piece, data = data[: BLOCK - self._used], data[BLOCK - self._used :]
+            self._view[self._used : self._used + len(piece)] = piece
+            self._filled(len(piece))
+
+    def copy(self, descriptor: int, size: int) -> int:
+        """
+        Add ``size`` bytes of an open file, or as many as there are, and what fills up the last 512.
+
+        :return: bytes that were there
+        """
+        left = size
+        while left:
+            end = min(BLOCK, self._used + left)
+            got = os.readv(descriptor, [self._view[self._used : end]])
+            if not got:
+                break
+            left -= got
+            self._content += got
+            self._filled(got)
+        self.write(bytes(-size % _TAR_BLOCK))
+        return size - left
+
+    def flush(self) -> None:
+        """Hand on what is left."""
+        try:
+            self._sink.write(self._view[: self._used])
+        except OSError as error:
+            raise _WriteError(error.errno, error.strerror) from None
+        self._used = 0
+        if self._progress:
+            self._progress(self._content, self._total)
+
+    def _filled(self, size: int) -> None:
+        self._used += size
+        if self._used == BLOCK:
+            self.flush()
+
+
+@contextmanager
+def _written_aside(target: Path) -> Iterator[BinaryIO]:
+    """Write a file under another name, and give it its own when all went well; else leave nothing."""
+    aside = target.with_name(f".{target.name[:60]}.{secrets.token_hex(4)}.part")
+    try:
+        with aside.open("xb", buffering=0) as raw:
+            yield raw
+        aside.replace(target)
+    except OSError as error:
+        raise CloudHPCArchiveError(
+            f"The archive {str(target)!r} could not be written: {error.strerror or error}. Nothing of it was kept."
+        ) from None
+    finally:
+        with suppress(OSError):
+            aside.unlink()
+
+
+def _changed(name: str) -> CloudHPCArchiveError:
+    return CloudHPCArchiveError(
+        f"{name!r} changed while the folder was packed. Pack it when nothing writes to it any more, or exclude it."
+    )
+
+
+def _unreadable(root: str, error: OSError, name: str = "") -> CloudHPCArchiveError:
+    name = name or os.path.relpath(error.filename or root, root)
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return CloudHPCArchiveError(
+            f"{name!r} vanished while the folder was packed. Pack it when nothing writes to it any more, or exclude it."
+        )
+    if error.errno == errno.ELOOP:
+        return _changed(name)
+    return CloudHPCArchiveError(f"{name!r} could not be read: {error.strerror}. Make it readable, or exclude it.")
