@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+How the emulator runs simulations: really where the solver is on this machine, else simulated.
+
+Standard library only. The entry is :func:`start_run`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow_provider_cloudhpc.emulator.solvers import custom
+from airflow_provider_cloudhpc.emulator.solvers.base import Case, Limits, RefusedRun, Run
+
+__all__ = ["Limits", "Run", "solver_available", "start_run"]
+
+
+def solver_available(script: str) -> bool:
+    """
+    Whether a script really computes on this machine; False where it is simulated.
+
+    :param script: name of the script, e.g. ``calculiX-2.21-PARDISO``
+    """
+    return script == "custom-script"
+
+
+def start_run(
+    *,
+    script: str,
+    cpu: int,
+    ram: str,
+    workdir: Path,
+    limits: Limits | None = None,
+    clock_speed: float = 1.0,
+    mesh_dir: Path | None = None,
+    seed: int = 0,
+) -> Run:
+    """
+    Start a simulation; never raises for what is wrong with a case: that is in the run's output.
+
+    :param script: name of the script, as in ``simulation/view-scripts``
+    :param cpu: number of vCPU
+    :param ram: name of the memory tier
+    :param workdir: the unpacked content of the storage folder; results appear in it
+    :param limits: what the run may use; default: :class:`Limits` as it comes
+    :param clock_speed: emulated seconds per real second, for what is simulated
+    :param mesh_dir: the unpacked content of the mesh folder, if one was named
+    :param seed: of all that is made up
+    :return: the run, already at work
+    """
+    case = Case(script, cpu, ram, Path(workdir).resolve(), mesh_dir, limits or Limits(), clock_speed, seed)
+    if script == "custom-script":
+        return custom.start(case)
+    return RefusedRun(f"{case.banner}@@@ ERROR: {script} is not emulated\n")
