@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from typing import Any, BinaryIO, cast
 
+#: What is raised for damaged streams, besides ``OSError`` and ``EOFError``.
+CODEC_ERRORS: tuple[type[Exception], ...] = (zlib.error,)
 try:
-    from isal import igzip_threaded
+    from isal import igzip_threaded, isal_zlib
+
+    CODEC_ERRORS = (zlib.error, cast("type[Exception]", isal_zlib.error))
 except ImportError:
     igzip_threaded = cast("Any", None)
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from airflow_provider_cloudhpc.api.codec import BLOCK, gzip_reader
+from airflow_provider_cloudhpc.api.codec import BLOCK, CODEC_ERRORS, gzip_reader
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.progress import format_bytes
 
@@ -35,6 +35,8 @@ _WRITE = 256 << 10
 _MAX_EXTENDED_HEADER = 1 << 20
 _EXTENDED = {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME}
 _EXTENDED |= {tarfile.GNUTYPE_LONGLINK}
+#: What the parsers and the system make of hostile bytes: sizes that are no numbers, times beyond all bounds, ...
+_DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, ArithmeticError, RecursionError, *CODEC_ERRORS)
 _MAX_LINK_HOPS = 40
 _MAX_LINK_LENGTH = 4096
 
@@ -120,10 +122,7 @@ def unpack_archive(
                 judge.member = ""
                 _read_rest(tar)
         _move(content, target, staging / "old")
-    except CloudHPCArchiveError:
-        raise
-    # Hostile bytes can make a parser fail in any way; each is a refusal.
-    except Exception as error:
+    except _DAMAGE as error:
         raise judge.refusal(_explain(error)) from None
     finally:
         if staging:
@@ -272,6 +271,8 @@ class _Judge:
             name = self._clean(member.name)
             if not name and member.isdir():
                 continue
+            if not name:
+                raise self.refusal("it stands for the folder itself and is none")
             self._claim(name, member.type)
             if member.isreg():
                 self.content_size += member.size
@@ -284,10 +285,12 @@ class _Judge:
                 if member.linkname.startswith("/") or len(member.linkname) > _MAX_LINK_LENGTH:
                     raise self.refusal(f"it is a link to an absolute or overlong name ({member.linkname[:100]!r})")
                 self._links[name] = member.linkname
+                self._follow(posixpath.dirname(name), member.linkname)
             elif not member.isdir():
                 raise self.refusal("it is a device, a pipe or of an unknown kind")
             member.name = name
             yield member
+        # Once more: links that came later may have changed where one leads.
         for name, target in self._links.items():
             self.member = name
             self._follow(posixpath.dirname(name), target)
@@ -354,7 +357,9 @@ class _Judge:
 
 
 def _explain(error: Exception) -> str:
-    """Say what a foreign exception means, without its chain."""
+    """Say what a foreign exception means."""
     if isinstance(error, OSError) and error.errno is not None:
         return f"it could not be unpacked: {error.strerror}"
-    return f"it is damaged or cut off: {error}"
+    if isinstance(error, tarfile.FilterError):
+        return f"it would not stay in its folder ({type(error).__name__})"
+    return f"it is damaged or cut off ({str(error) or type(error).__name__})"
