@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Pure decisions about a simulation's life: is it over, how did it end, when is a wait given up.
+
+The sensor in every mode, the trigger and every synchronous wait ask here, so that all of them end alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cloudhpc.api.errors import CloudHPCAuthError, CloudHPCError, CloudHPCNotFoundError
+from airflow_provider_cloudhpc.api.models import Simulation, SimulationStatus, status_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+#: Ending of the names of scripts that are bare machines: they run, and bill, until they are stopped.
+STATIC_SUFFIX = "-static"
+#: Seconds after which an answer that may be a hiccup ("unauthorized", "not found") is confirmed by a second call.
+CONFIRM_AFTER = 60.0
+#: Default for how long a wait goes on without one answer, seconds.
+DEFAULT_PATIENCE = 1800.0
+
+
+class EndingKind(StrEnum):
+    """
+    How a wait ended.
+
+    Three of them are the simulation's own endings. ``deadline``: the time is up and it still runs. ``lost``: we lost
+    sight of it and it may still run. ``endless``: it would never end by itself and nothing was said about that.
+    """
+
+    COMPLETED = "completed"
+    ERROR = "error"
+    STOPPED = "stopped"
+    DEADLINE = "deadline"
+    LOST = "lost"
+    ENDLESS = "endless"
+
+
+_KIND_OF_STATUS = {
+    SimulationStatus.COMPLETED: EndingKind.COMPLETED,
+    SimulationStatus.ERROR: EndingKind.ERROR,
+    SimulationStatus.STOPPED: EndingKind.STOPPED,
+}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """
+    The end of a wait, as plain data between trigger and task.
+
+    :param message: for the person who reads the task's log
+    :param simulation: the last record seen, None where none was
+    """
+
+    kind: EndingKind
+    simulation_id: int
+    message: str
+    simulation: Simulation | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as plain data."""
+        return {
+            "kind": self.kind.value,
+            "simulation_id": self.simulation_id,
+            "message": self.message,
+            "simulation": self.simulation.to_dict() if self.simulation else None,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Ending:
+        """
+        Read back what :meth:`to_dict` gave.
+
+        :raises ValueError: for anything else: what is not understood is no success
+        """
+        try:
+            record = data["simulation"]
+            return cls(
+                kind=EndingKind(data["kind"]),
+                simulation_id=int(data["simulation_id"]),
+                message=str(data["message"]),
+                simulation=Simulation.from_dict(record) if record else None,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"Not the end of a wait: {data!r}") from error
+
+
+def ending_of(simulation: Simulation) -> Ending | None:
+    """Tell how a simulation ended; None while it has not."""
+    if not simulation.is_terminal:
+        return None
+    kind = _KIND_OF_STATUS[SimulationStatus(simulation.status or 0)]
+    known = ", ".join(
+        text
+        for text in (
+            f"folder {simulation.folder!r}" if simulation.folder else "",
+            f"{simulation.cpu_hours:g} vCPU-hours" if simulation.cpu_hours is not None else "",
+            f"{simulation.cost:.2f} EUR" if simulation.cost is not None else "",
+        )
+        if text
+    )
+    said = {
+        EndingKind.COMPLETED: "has completed",
+        EndingKind.ERROR: "ended with an ERROR",
+        EndingKind.STOPPED: "was STOPPED by a stop signal before its end",
+    }[kind]
+    return Ending(
+        kind, simulation.id, f"Simulation {simulation.id} {said}{f' ({known})' if known else ''}.", simulation
+    )
+
+
+def duration(seconds: float) -> str:
+    """Write a duration for people: ``45 s``, ``12 min``, ``3 h 05 min``."""
+    seconds = max(0.0, seconds)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class Watch:
+    """
+    The decisions of one wait, fed with what is seen and with the time; it does no I/O and never sleeps.
+
+    Times are seconds since the epoch, so that they mean the same in another process.
+
+    :param simulation_id: what is waited for
+    :param page: address of its web page, for messages
+    :param started: when the wait began
+    :param deadline: when it is given up; None for never
+    :param patience: seconds without one answer after which sight is lost
+    :param endless_allowed: whether a ``*-static`` script may be waited for
+    :param tell: takes lines for the task's log
+    """
+
+    def __init__(
+        self,
+        simulation_id: int,
+        *,
+        page: str,
+        started: float,
+        deadline: float | None = None,
+        patience: float = DEFAULT_PATIENCE,
+        endless_allowed: bool = False,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.simulation_id = simulation_id
+        self.last: Simulation | None = None
+        self._page = page
+        self._deadline = deadline
+        self._patience = patience
+        self._endless_allowed = endless_allowed
+        self._tell = tell
+        self._since = started
+        self._answered = started
+        self._doubted: float | None = None
+        self._next_heartbeat = started
+        self._heartbeat_pause = 300.0
+
+    def seen(self, simulation: Simulation, now: float) -> Ending | None:
+        """Take in an answer about the simulation; the wait's ending, or None to go on."""
+        self._doubted = None
+        self._answered = now
+        before, self.last = self.last, simulation
+        if before is None or before.status != simulation.status:
+            self._tell_change(before, simulation, now)
+        elif now >= self._next_heartbeat:
+            self._tell(f"Simulation {simulation.id} is {simulation.status_name} for {duration(now - self._since)}")
+            self._heartbeat_pause = min(2 * self._heartbeat_pause, 3600.0)
+            self._next_heartbeat = now + self._heartbeat_pause
+        ending = ending_of(simulation)
+        if ending is not None:
+            return ending
+        if simulation.script.endswith(STATIC_SUFFIX) and not self._endless_allowed:
+            return self._end(
+                EndingKind.ENDLESS,
+                f"Simulation {simulation.id} runs {simulation.script!r}: a bare machine, which runs and bills until it "
+                "is stopped; waiting would never end. Set both `timeout` and a stop policy for it "
+                "(`on_timeout='soft'` or 'hard').",
+            )
+        return self.check_deadline(now)
+
+    def missed(self, error: CloudHPCError, now: float) -> Ending | None:
+        """Take in that a look at the simulation failed; the wait's ending, or None to look again."""
+        expired = self.check_deadline(now)
+        if expired is not None:
+            return expired
+        if isinstance(error, CloudHPCAuthError | CloudHPCNotFoundError):
+            # Both come wrongly now and then: once is no proof.
+            if self._doubted is None:
+                self._doubted = now
+                self._tell(f"{error} Looking again in {CONFIRM_AFTER:.0f} s.")
+                return None
+            return self._lost(error, now) if now - self._doubted >= CONFIRM_AFTER else None
+        if error.transient and now - self._answered < self._patience:
+            self._tell(f"{error} Going on: the simulation does not depend on this connection.")
+            return None
+        return self._lost(error, now)
+
+    def check_deadline(self, now: float) -> Ending | None:
+        """Give the ending ``deadline`` once the time is up."""
+        return None if self._deadline is None or now < self._deadline else self.out_of_time()
+
+    def out_of_time(self) -> Ending:
+        """Give the ending ``deadline``, for who keeps the time itself."""
+        state = self.last.status_name if self.last else "not seen yet"
+        return self._end(
+            EndingKind.DEADLINE,
+            f"The deadline passed while simulation {self.simulation_id} was {state}. "
+            "Nothing is known to be wrong with it.",
+        )
+
+    @property
+    def doubting(self) -> bool:
+        """Whether the next look has to come after :data:`CONFIRM_AFTER` seconds."""
+        return self._doubted is not None
+
+    def _lost(self, error: CloudHPCError, now: float) -> Ending:
+        state = f"{self.last.status_name}, {duration(now - self._answered)} ago" if self.last else "never"
+        return self._end(
+            EndingKind.LOST,
+            f"Lost sight of simulation {self.simulation_id} (last seen: {state}). This says nothing about the "
+            f"simulation itself. {error}",
+        )
+
+    def _end(self, kind: EndingKind, message: str) -> Ending:
+        billing = f" It may still run and BILL: {self._page}. Running the task again looks at it again; "
+        stop = "CloudHPCStopSimulationOperator, or the page, stops it."
+        return Ending(kind, self.simulation_id, message + billing + stop, self.last)
+
+    def _tell_change(self, before: Simulation | None, now_is: Simulation, now: float) -> None:
+        was = f" after {duration(now - self._since)} of {status_name(before.status)}" if before else ""
+        self._tell(f"Simulation {now_is.id} is {now_is.status_name}{was}")
+        if now_is.status not in list(SimulationStatus):
+            self._tell("This status is not known to this version of the provider: waiting on until one that is.")
+        self._since = now
+        self._heartbeat_pause = 300.0
+        self._next_heartbeat = now + self._heartbeat_pause

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stop what is active, touch nothing else."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from airflow_provider_cloudhpc.api.errors import CloudHPCError
+from airflow_provider_cloudhpc.api.lifecycle import ending_of
+
+if TYPE_CHECKING:
+    from airflow_provider_cloudhpc.api.client import CloudHPCClient
+    from airflow_provider_cloudhpc.api.models import Simulation, StopSignal
+
+log = logging.getLogger(__name__)
+
+#: Longest listing that is read, pages; a guard against a service that never ends one.
+MAX_PAGES = 1000
+
+
+def stop(client: CloudHPCClient, simulation_id: int, signal: StopSignal) -> bool:
+    """
+    Stop one simulation unless it has ended: ``GET /simulation/view-short/{id}``, ``PUT /simulation/stop/{id}``.
+
+    :return: whether a signal was sent
+    :raises CloudHPCError: it did not get through; the message says that the simulation may still bill
+    """
+    page = client.simulation_page(simulation_id)
+    try:
+        simulation = client.view_simulation_short(simulation_id)
+        ending = ending_of(simulation)
+        if ending is not None:
+            log.info("Nothing to stop: %s", ending.message)
+            return False
+        client.stop_simulation(simulation_id, signal)
+    except CloudHPCError as error:
+        failure = error
+    else:
+        log.info("Sent %s to simulation %d (%s): %s", signal.value, simulation_id, simulation.status_name, page)
+        return True
+    failure.message = f"Simulation {simulation_id} was NOT stopped and may be STILL BILLING ({page}). {failure.message}"
+    raise failure
+
+
+def active_in_folder(client: CloudHPCClient, folder: str) -> list[Simulation]:
+    """
+    Find the active simulations of a folder: ``GET /simulation/index-short/edate/asc/{page}``, the active ones first.
+
+    Reads on until a page brings nothing new, or is in the order that was asked for and has no active one.
+    """
+    found: dict[int, Simulation] = {}
+    seen: set[int] = set()
+    for number in range(1, MAX_PAGES):
+        page = client.list_simulations(number, sort="edate", descending=False)
+        new = [simulation for simulation in page if simulation.id not in seen]
+        active = [simulation for simulation in new if not simulation.is_terminal]
+        seen.update(simulation.id for simulation in new)
+        found |= {simulation.id: simulation for simulation in active if simulation.folder.strip("/") == folder}
+        ends = [simulation.edate for simulation in page]
+        if not new or (not active and ends == sorted(ends)):
+            break
+    return list(found.values())
+
+
+def wait_until_over(client: CloudHPCClient, simulation_id: int, *, deadline: float, poll_interval: float) -> None:
+    """
+    Wait until a simulation that was sent a signal is over.
+
+    :param deadline: ``time.monotonic()`` at which the wait is given up, seconds
+    :param poll_interval: seconds between two looks
+    :raises CloudHPCError: it is still active at the deadline
+    """
+    while True:
+        simulation = client.view_simulation_short(simulation_id)
+        ending = ending_of(simulation)
+        if ending is not None:
+            log.info("%s", ending.message)
+            return
+        if time.monotonic() >= deadline:
+            raise CloudHPCError(
+                f"Simulation {simulation_id} was sent a stop signal and is still {simulation.status_name}: STILL "
+                f"BILLING ({client.simulation_page(simulation_id)}). A soft stop can take minutes; "
+                "stop='hard' ends it at once and deletes its results."
+            )
+        time.sleep(min(poll_interval, max(0.0, deadline - time.monotonic())))

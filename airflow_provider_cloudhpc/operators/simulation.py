@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start and stop simulations."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+
+from airflow_provider_cloudhpc.api.errors import (
+    CloudHPCAnswerError,
+    CloudHPCConnectionError,
+    CloudHPCError,
+    CloudHPCRefusedError,
+    CloudHPCValueError,
+)
+from airflow_provider_cloudhpc.api.lifecycle import STATIC_SUFFIX
+from airflow_provider_cloudhpc.api.models import LaunchRequest, StopPolicy
+from airflow_provider_cloudhpc.api.names import check_folder
+from airflow_provider_cloudhpc.api.options import build_request, check_offered, explain_refusal
+from airflow_provider_cloudhpc.api.stopping import active_in_folder, stop, wait_until_over
+from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
+from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
+from airflow_provider_cloudhpc.task import CloudHPCTaskMixin, bad_input_fails, read_policy, read_simulation_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
+    """
+    Start a simulation, and with it the bill: ``POST /simulation/add``.
+
+    The values are checked before anything is billed; the account's own lists are asked only for a value that is not
+    known here, or after a refusal. The result is the simulation's id (int), pushed at once also as ``simulation_id``,
+    with ``folder`` and the link.
+
+    :param cpu: vCPUs: 1, 2, 4, 8, 16, 32, ... (templated)
+    :param ram: RAM tier: ``highcpu``, ``standard``, ``highmem``, ... (templated)
+    :param script: solver: ``fds6.9.1``, ``openFoam-v2406``, ``custom-script``, ... (templated). A ``*-static`` script
+        is a bare machine that runs and bills until it is stopped.
+    :param folder: storage folder of the case (templated)
+    :param mesh: storage folder of a mesh (templated)
+    :param preemptible: True for a spot machine, False for a regular one, None to leave the choice to the account
+    :param cloudhpc_conn_id: id of the Airflow connection (templated)
+    :raises AirflowFailException: an argument is wrong (nothing was sent), or the launch's answer was lost
+    :raises CloudHPCRefusedError: the service refused the launch; nothing was started
+    """
+
+    template_fields: Sequence[str] = ("cpu", "ram", "script", "folder", "mesh", "preemptible", "cloudhpc_conn_id")
+    operator_extra_links = (CloudHPCSimulationLink(),)
+    ui_color = "#fbe9d0"
+
+    def __init__(
+        self,
+        *,
+        cpu: int | str,
+        ram: str,
+        script: str,
+        folder: str,
+        mesh: str | None = None,
+        preemptible: bool | None = None,
+        cloudhpc_conn_id: str = CloudHPCHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cpu = cpu
+        self.ram = ram
+        self.script = script
+        self.folder = folder
+        self.mesh = mesh
+        self.preemptible = preemptible
+        self.cloudhpc_conn_id = cloudhpc_conn_id
+
+    def execute(self, context: Mapping[str, Any]) -> int:
+        """Start the simulation; give its id."""
+        with bad_input_fails():
+            request = build_request(
+                cpu=self.cpu,
+                ram=self.ram,
+                script=self.script,
+                folder=self.folder,
+                mesh=self.mesh,
+                preemptible=self.preemptible,
+            )
+            check_offered(self.client, request)
+        if request.script.endswith(STATIC_SUFFIX):
+            self.log.warning(
+                "%s is a bare machine: it runs and BILLS until it is stopped. Make CloudHPCStopSimulationOperator "
+                "its teardown.",
+                request.script,
+            )
+        simulation_id = self._launch(request)
+        self.tell_simulation(context, simulation_id, request.folder)
+        page = self.client.simulation_page(simulation_id)
+        self.log.info("Simulation %d is started in folder %s: %s", simulation_id, request.folder, page)
+        return simulation_id
+
+    def _launch(self, request: LaunchRequest) -> int:
+        try:
+            return self.client.add_simulation(request)
+        except CloudHPCRefusedError as refusal:
+            error: CloudHPCError = explain_refusal(self.client, request, refusal)
+        except (CloudHPCConnectionError, CloudHPCAnswerError) as lost:
+            if isinstance(lost, CloudHPCConnectionError) and not lost.sent:
+                raise
+            # A retry would start, and bill, a second one.
+            raise AirflowFailException(
+                f"The launch in folder {request.folder!r} was sent and its answer lost: it may or may not run and "
+                f"BILL. It is not sent again. Look at {self.client.simulation_page(0).rpartition('/')[0]} for a "
+                f"simulation in this folder; stop it, or clear this task to launch again. {lost}"
+            ) from None
+        with bad_input_fails():
+            raise error
+
+
+class CloudHPCStopSimulationOperator(CloudHPCTaskMixin, BaseOperator):
+    """
+    Stop a simulation, or all active ones of a folder: ``PUT /simulation/stop/{id}``.
+
+    One that has ended already is a success with a message, and so is an id of None (the launch never happened): it
+    serves as a teardown. By ``folder`` the active ones are found by ``GET /simulation/index-short/...``. The result is
+    the list of ids that were sent a signal.
+
+    :param simulation_id: int, string, or the XCom of a task of this provider (templated)
+    :param folder: storage folder: all active simulations in it are stopped (templated)
+    :param stop: ``"soft"`` (the solver ends its iteration, results are saved, can take minutes) or ``"hard"``
+        (killed at once, its **results are deleted for good**) (templated)
+    :param wait: whether to wait until they have stopped
+    :param wait_timeout: seconds to wait at the most
+    :param poll_interval: seconds between two looks while waiting
+    :param cloudhpc_conn_id: id of the Airflow connection (templated)
+    :raises AirflowFailException: an argument is wrong; nothing was sent
+    :raises CloudHPCError: a stop did not get through: STILL BILLING
+    """
+
+    template_fields: Sequence[str] = ("simulation_id", "folder", "stop", "cloudhpc_conn_id")
+    operator_extra_links = (CloudHPCSimulationLink(),)
+    ui_color = "#f6d9d5"
+
+    def __init__(
+        self,
+        *,
+        simulation_id: Any = None,
+        folder: str | None = None,
+        stop: str = StopPolicy.SOFT.value,
+        wait: bool = False,
+        wait_timeout: float = 1800.0,
+        poll_interval: float = 30.0,
+        cloudhpc_conn_id: str = CloudHPCHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.simulation_id = simulation_id
+        self.folder = folder
+        self.stop = stop
+        self.wait = wait
+        self.wait_timeout = wait_timeout
+        self.poll_interval = poll_interval
+        self.cloudhpc_conn_id = cloudhpc_conn_id
+
+    def execute(self, context: Mapping[str, Any]) -> list[int]:
+        """Stop what is active; give the ids that were sent a signal."""
+        with bad_input_fails():
+            policy = read_policy(self.stop, "stop")
+            if policy.signal is None:
+                raise CloudHPCValueError("stop is 'leave': 'soft' or 'hard' is needed to stop something.")
+            if self.folder is not None and self.simulation_id is not None:
+                raise CloudHPCValueError("Only one of simulation_id and folder can be given.")
+            folder = None if self.folder is None else check_folder(self.folder)
+            simulation_id = read_simulation_id(self.simulation_id)
+            client = self.client
+        if folder is None and simulation_id is None:
+            self.log.info("There is no simulation to stop: the launch never happened.")
+            return []
+        if policy is StopPolicy.HARD:
+            self.log.warning("A hard stop DELETES the results of the simulation for good.")
+        if simulation_id is not None:
+            self.tell_simulation(context, simulation_id)
+            candidates = [simulation_id]
+        else:
+            candidates = [simulation.id for simulation in active_in_folder(client, folder or "")]
+            self.log.info("Active simulations in folder %s: %s", folder, candidates or "none")
+        stopped = [candidate for candidate in candidates if stop(client, candidate, policy.signal)]
+        if self.wait and stopped:
+            deadline = time.monotonic() + self.wait_timeout
+            for candidate in stopped:
+                wait_until_over(client, candidate, deadline=deadline, poll_interval=self.poll_interval)
+        return stopped

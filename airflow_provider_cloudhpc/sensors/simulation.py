@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wait until a simulation has ended."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCQuotaError, CloudHPCValueError
+from airflow_provider_cloudhpc.api.lifecycle import CONFIRM_AFTER, DEFAULT_PATIENCE, Ending, Watch
+from airflow_provider_cloudhpc.api.models import StopPolicy
+from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
+from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
+from airflow_provider_cloudhpc.task import (
+    AirflowSensorTimeout,
+    CloudHPCTaskMixin,
+    act_on_deadline,
+    bad_input_fails,
+    conclude,
+    read_policy,
+    read_simulation_id,
+)
+from airflow_provider_cloudhpc.triggers.simulation import CloudHPCSimulationTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: Seconds that ``defer(timeout=)`` lies behind the trigger's own deadline, which can still say what is known.
+DEFER_MARGIN = 600.0
+#: Longest time that a look of the reschedule mode insists on an answer, seconds: it remembers nothing until the next.
+RESCHEDULE_PATIENCE = 300.0
+#: Seconds between two of its attempts.
+RESCHEDULE_PAUSE = 30.0
+
+
+class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
+    """
+    Wait until a simulation has ended; COMPLETED succeeds, ERROR and STOPPED fail without retry.
+
+    The result is the same in every mode: the final record as a plain dict (``id``, ``status``, ``folder``,
+    ``script``, ``cpu``, ``ram``, ``cost`` in euro, ``cpu_hours``, ``idate``, ``edate``, ...). Looks by
+    ``GET /simulation/view-short/{id}``. A look that meets the account's quota is a "not yet".
+
+    :param simulation_id: the simulation: int, string, or the XCom of a task of this provider (templated)
+    :param cloudhpc_conn_id: id of the Airflow connection (templated)
+    :param accept_stopped: whether a simulation that was stopped is a success
+    :param on_timeout: what is done about a simulation that still runs at the deadline: ``"leave"``, ``"soft"`` or
+        ``"hard"`` (which deletes its results)
+    :param patience: seconds without one answer after which sight is lost (retryable)
+    :param deferrable: wait in the triggerer; default: as ``operators.default_deferrable`` says
+    :param poke_interval: seconds between two looks; default 300, in deferrable mode 60
+    :param timeout: seconds until the deadline; default: as ``sensors.default_timeout`` says (7 days)
+    :raises AirflowFailException: the simulation failed or was stopped, or an argument is wrong
+    :raises AirflowSensorTimeout: the deadline passed; unless ``on_timeout`` said otherwise it runs and bills on
+    :raises CloudHPCLostSightError: sight was lost; it may still run and bill
+    """
+
+    template_fields: Sequence[str] = ("simulation_id", "cloudhpc_conn_id", "on_timeout")
+    operator_extra_links = (CloudHPCSimulationLink(),)
+    ui_color = "#dceef7"
+
+    def __init__(
+        self,
+        *,
+        simulation_id: Any,
+        cloudhpc_conn_id: str = CloudHPCHook.default_conn_name,
+        accept_stopped: bool = False,
+        on_timeout: str = StopPolicy.LEAVE.value,
+        patience: float = DEFAULT_PATIENCE,
+        deferrable: bool | None = None,
+        poke_interval: float | timedelta | None = None,
+        timeout: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if deferrable is None:
+            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
+        if poke_interval is None:
+            poke_interval = 60.0 if deferrable else 300.0
+        self._deadline_given = timeout is not None
+        if timeout is not None:
+            kwargs["timeout"] = timeout
+        super().__init__(poke_interval=poke_interval, **kwargs)
+        self.simulation_id = simulation_id
+        self.cloudhpc_conn_id = cloudhpc_conn_id
+        self.accept_stopped = accept_stopped
+        self.on_timeout = on_timeout
+        self.patience = patience
+        self.deferrable = deferrable
+
+    def execute(self, context: Mapping[str, Any]) -> Any:
+        """Wait in the chosen mode; give the final record."""
+        with bad_input_fails():
+            simulation_id = read_simulation_id(self.simulation_id)
+            if simulation_id is None:
+                raise CloudHPCValueError("simulation_id is None: there is no simulation to wait for.")
+            policy = read_policy(self.on_timeout, "on_timeout")
+            self.tell_simulation(context, simulation_id)
+        endless_allowed = self._deadline_given and policy is not StopPolicy.LEAVE
+        now = time.time()
+        if self.deferrable:
+            self.defer(
+                trigger=CloudHPCSimulationTrigger(
+                    simulation_id,
+                    self.cloudhpc_conn_id,
+                    poll_interval=self.poke_interval,
+                    started=now,
+                    deadline=now + self.timeout,
+                    patience=self.patience,
+                    endless_allowed=endless_allowed,
+                ),
+                method_name="execute_complete",
+                timeout=timedelta(seconds=self.timeout + DEFER_MARGIN),
+            )
+        self._watch = Watch(
+            simulation_id,
+            page=self.client.simulation_page(simulation_id),
+            started=now,
+            patience=min(self.patience, RESCHEDULE_PATIENCE) if self.reschedule else self.patience,
+            endless_allowed=endless_allowed,
+            tell=self.log.info,
+        )
+        try:
+            return super().execute(context)  # type: ignore[arg-type]
+        except (AirflowSensorTimeout, AirflowSkipException) as error:
+            # The base class ends a wait by its own clock; what conclude() raised has a cause or is told already.
+            if not str(error).startswith("Sensor has timed out"):
+                raise
+        return self._conclude(self._watch.out_of_time())
+
+    def poke(self, context: Mapping[str, Any]) -> bool | PokeReturnValue:
+        """Look once; insist a while where nothing would be remembered until the next look."""
+        while True:
+            ending: Ending | None
+            try:
+                ending = self._watch.seen(self.client.view_simulation_short(self._watch.simulation_id), time.time())
+            except CloudHPCQuotaError as error:
+                self.log.warning("Not yet: %s", error)
+                return False
+            except CloudHPCError as error:
+                ending = self._watch.missed(error, time.time())
+                if ending is None and self.reschedule:
+                    time.sleep(CONFIRM_AFTER if self._watch.doubting else RESCHEDULE_PAUSE)
+                    continue
+            return False if ending is None else PokeReturnValue(True, self._conclude(ending))
+
+    def execute_complete(self, context: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:
+        """Take over from the trigger."""
+        try:
+            ending = Ending.from_dict(event)
+        except ValueError as error:
+            raise CloudHPCError(f"The trigger's event was not understood. {error}") from None
+        return self._conclude(ending)
+
+    def _conclude(self, ending: Ending) -> dict[str, Any]:
+        ending = act_on_deadline(ending, read_policy(self.on_timeout, "on_timeout"), lambda: self.client)
+        self.log.info("%s", ending.message)
+        return conclude(
+            ending, accept_stopped=self.accept_stopped, soft_fail=self.soft_fail, never_fail=self.never_fail
+        )

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every task of this provider shares: its client, what it tells of its simulation, how an ending ends it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+
+from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCValueError
+from airflow_provider_cloudhpc.api.lifecycle import Ending, EndingKind
+from airflow_provider_cloudhpc.api.models import StopPolicy, to_int
+from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
+from airflow_provider_cloudhpc.links import LINK_KEY, SIMULATION_ID_KEY
+
+try:
+    from airflow.sdk.exceptions import AirflowSensorTimeout as AirflowSensorTimeout
+except ImportError:  # Airflow 2
+    from airflow.exceptions import AirflowSensorTimeout as AirflowSensorTimeout  # type: ignore[no-redef]
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from airflow_provider_cloudhpc.api.client import CloudHPCClient
+
+
+class CloudHPCLostSightError(CloudHPCError):
+    """
+    Sight of a simulation was lost; it may still run and bill.
+
+    Deliberately no ``AirflowException``: ``soft_fail`` must not turn it into a skip.
+    """
+
+    transient = True
+
+
+class CloudHPCTaskMixin:
+    """
+    Gives an operator or sensor its hook and its client, made when the task runs and never at parsing time.
+
+    :param cloudhpc_conn_id: attribute: id of the Airflow connection
+    """
+
+    cloudhpc_conn_id: str
+
+    @cached_property
+    def hook(self) -> CloudHPCHook:
+        """The hook of the task's connection."""
+        return CloudHPCHook(self.cloudhpc_conn_id)
+
+    @property
+    def client(self) -> CloudHPCClient:
+        """The client of the task's account."""
+        return self.hook.get_conn()
+
+    def tell_simulation(self, context: Mapping[str, Any], simulation_id: int, folder: str | None = None) -> None:
+        """Push what is known of the task's simulation at once: a task that dies later has told it."""
+        task_instance = context["ti"]
+        task_instance.xcom_push(key=LINK_KEY, value=self.client.simulation_page(simulation_id))
+        task_instance.xcom_push(key=SIMULATION_ID_KEY, value=simulation_id)
+        if folder:
+            task_instance.xcom_push(key="folder", value=folder)
+
+
+@contextmanager
+def bad_input_fails() -> Iterator[None]:
+    """Fail the task for good on bad input: trying again brings the same."""
+    try:
+        yield
+    except CloudHPCValueError as error:
+        message = str(error)
+    else:
+        return
+    raise AirflowFailException(message)
+
+
+def read_simulation_id(value: Any, what: str = SIMULATION_ID_KEY) -> int | None:
+    """
+    Read a simulation's id as a user may hand it over: int, string, or the XCom of another task of this provider.
+
+    :return: None for None or an empty text: there is no simulation
+    :raises CloudHPCValueError: for anything else that is no id
+    """
+    if isinstance(value, dict):
+        value = value.get("id", value.get(SIMULATION_ID_KEY))
+    if value is None or (isinstance(value, str) and value.strip() in ("", "None")):
+        return None
+    number = None if isinstance(value, bool) else to_int(value)
+    if number is None or number <= 0:
+        raise CloudHPCValueError(f"{what} is {value!r}: the id of a simulation is needed, a whole number above 0.")
+    return number
+
+
+def read_policy(value: Any, what: str) -> StopPolicy:
+    """
+    Read a stop policy: ``"soft"``, ``"hard"`` or ``"leave"``.
+
+    :raises CloudHPCValueError: for anything else
+    """
+    try:
+        return StopPolicy(value)
+    except ValueError:
+        pass
+    allowed = ", ".join(repr(policy.value) for policy in StopPolicy)
+    raise CloudHPCValueError(f"{what} is {value!r}: one of {allowed} is needed.")
+
+
+def act_on_deadline(ending: Ending, policy: StopPolicy, client: Callable[[], CloudHPCClient]) -> Ending:
+    """
+    Do what the policy says about a simulation that still runs at the end of its wait, and tell it in the message.
+
+    :param client: makes the client; not called where nothing is to be done
+    """
+    if ending.kind is not EndingKind.DEADLINE or policy.signal is None:
+        return ending
+    try:
+        client().stop_simulation(ending.simulation_id, policy.signal)
+    except Exception as error:
+        note = f"The {policy.value} stop at the deadline FAILED, it is STILL BILLING: {error}"
+    else:
+        note = f"A {policy.value} stop was sent at the deadline; " + (
+            "its results are saved, which can take minutes."
+            if policy is StopPolicy.SOFT
+            else "its results are deleted."
+        )
+    return replace(ending, message=f"{ending.message} {note}")
+
+
+def conclude(
+    ending: Ending, *, accept_stopped: bool = False, soft_fail: bool = False, never_fail: bool = False
+) -> dict[str, Any]:
+    """
+    End a task as its wait ended; the same for every mode.
+
+    :param accept_stopped: whether a simulation that was stopped is a success
+    :param soft_fail: skip where the simulation failed or the deadline passed; never where sight was lost
+    :param never_fail: skip instead of any failure
+    :return: the final record
+    :raises AirflowFailException: the simulation failed: waiting again changes nothing
+    :raises AirflowSensorTimeout: the deadline passed; it still runs
+    :raises CloudHPCLostSightError: sight was lost; running the task again looks again
+    """
+    good = {EndingKind.COMPLETED, EndingKind.STOPPED} if accept_stopped else {EndingKind.COMPLETED}
+    if ending.kind in good and ending.simulation is not None:
+        return ending.simulation.to_dict()
+    if never_fail or (soft_fail and ending.kind is not EndingKind.LOST):
+        raise AirflowSkipException(ending.message)
+    if ending.kind is EndingKind.LOST:
+        raise CloudHPCLostSightError(ending.message)
+    if ending.kind is EndingKind.DEADLINE:
+        raise AirflowSensorTimeout(ending.message)
+    raise AirflowFailException(ending.message)
