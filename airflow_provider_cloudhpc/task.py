@@ -8,18 +8,13 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.lifecycle import Ending, EndingKind
 from airflow_provider_cloudhpc.api.models import StopPolicy, to_int
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import LINK_KEY, SIMULATION_ID_KEY
-
-try:
-    from airflow.sdk.exceptions import AirflowSensorTimeout as AirflowSensorTimeout
-except ImportError:  # Airflow 2
-    from airflow.exceptions import AirflowSensorTimeout as AirflowSensorTimeout  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

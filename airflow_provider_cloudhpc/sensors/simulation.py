@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
@@ -20,7 +21,6 @@ from airflow_provider_cloudhpc.api.models import StopPolicy
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.task import (
-    AirflowSensorTimeout,
     CloudHPCTaskMixin,
     act_on_deadline,
     bad_input_fails,
