@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from airflow_provider_cloudhpc.api.codec import BLOCK, CODEC_ERRORS, gzip_reader
+from airflow_provider_cloudhpc.api.codec import CODEC_ERRORS, gzip_reader
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.progress import format_bytes
 
@@ -29,14 +29,22 @@ if TYPE_CHECKING:
 
     from airflow_provider_cloudhpc.api.progress import ProgressCallback
 
-#: Larger writes swing wildly on ext4.
-_WRITE = 256 << 10
+#: Bytes read and written at once: tarfile copies what is left of a block at each header, and ext4 likes small writes.
+_CHUNK = 128 << 10
 #: Headers that only describe the next member are read whole by tarfile, so a huge one is a bomb.
 _MAX_EXTENDED_HEADER = 1 << 20
 _EXTENDED = {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME}
 _EXTENDED |= {tarfile.GNUTYPE_LONGLINK}
 #: What the parsers and the system make of hostile bytes: sizes that are no numbers, times beyond all bounds, ...
-_DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, ArithmeticError, RecursionError, *CODEC_ERRORS)
+_DAMAGE: tuple[type[Exception], ...] = (
+    tarfile.TarError,
+    OSError,
+    EOFError,
+    ValueError,
+    ArithmeticError,
+    RecursionError,
+    *CODEC_ERRORS,
+)
 _MAX_LINK_HOPS = 40
 _MAX_LINK_LENGTH = 4096
 
@@ -116,7 +124,7 @@ def unpack_archive(
             content = staging / "content"
             content.mkdir()
             with tarfile.open(  # type: ignore[call-overload]  # the stubs do not know copybufsize
-                fileobj=stream, mode="r|", bufsize=BLOCK, tarinfo=_StrictTarInfo, copybufsize=_WRITE
+                fileobj=stream, mode="r|", bufsize=_CHUNK, tarinfo=_StrictTarInfo, copybufsize=_CHUNK
             ) as tar:
                 tar.extractall(content, members=judge.members(tar), filter="data")
                 judge.member = ""
@@ -205,7 +213,7 @@ class _Stream:
 
 def _read_rest(tar: tarfile.TarFile) -> None:
     """Read to the end, where gzip's checksum stands; a tar ends with zeros and nothing else."""
-    while data := tar.fileobj.read(BLOCK):
+    while data := tar.fileobj.read(_CHUNK):
         if data.strip(b"\0"):
             raise tarfile.ReadError("there is something behind its end (two archives in one file?)")
 
