@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The harness itself, on a DAG of Airflow's own parts."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+DAGS = Path(__file__).parent / "dags"
+DAG_ID = "plain_deferral"
+SUCCESS = {"give": "success", "wait": "success", "double[0]": "success", "double[1]": "success"}
+
+
+def test_real_airflow_runs_defers_restarts_and_leaves_nothing(real_airflow):
+    airflow = real_airflow(DAGS)
+    airflow.start()
+    airflow.add_connection("stored", "http", host="127.0.0.1", password="a-stored-secret", extra={"a": 1})
+    run = airflow.trigger(DAG_ID)
+    airflow.wait_for_task(run, "wait", "deferred")
+    triggerer = airflow.components["triggerer"]
+    triggerer.kill(signal.SIGKILL)
+    assert not triggerer.is_running
+    triggerer.start()
+    assert airflow.wait(run) == "success"
+    assert airflow.task_states(run) == SUCCESS
+    xcoms = airflow.xcoms(run)
+    assert xcoms["give"]["return_value"] == {"text": run.run_id}
+    assert xcoms["wait"]["return_value"] == "resumed"
+    assert xcoms["double[1]"]["return_value"] == 4
+    assert run.run_id in str(airflow.rendered_fields(run)["give"])
+    assert [kwargs for classpath, kwargs in airflow.seen_triggers if classpath.endswith(".DateTimeTrigger")] != []
+    assert "Pausing task as DEFERRED" in airflow.task_log(run, "wait")
+    processes = [pid for component in airflow.components.values() for pid in component.processes()]
+    assert processes
+    airflow.stop()
+    assert [pid for pid in processes if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_dag_test_in_one_process(airflow_home):
+    home = airflow_home(DAGS)
+    run = home.dag_test(DAGS / "plain_deferral.py", DAG_ID)
+    assert run.state == "success"
+    assert home.task_states(run) == SUCCESS
