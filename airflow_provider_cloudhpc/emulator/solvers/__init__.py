@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_provider_cloudhpc.emulator.solvers import custom
+from airflow_provider_cloudhpc.emulator.solvers import custom, stories
 from airflow_provider_cloudhpc.emulator.solvers.base import Case, Limits, RefusedRun, Run
+from airflow_provider_cloudhpc.emulator.solvers.families import family_of
+from airflow_provider_cloudhpc.emulator.solvers.machine import too_small
+from airflow_provider_cloudhpc.emulator.solvers.simulated import SimulatedRun
 
 __all__ = ["Limits", "Run", "solver_available", "start_run"]
 
@@ -21,7 +24,7 @@ def solver_available(script: str) -> bool:
 
     :param script: name of the script, e.g. ``calculiX-2.21-PARDISO``
     """
-    return script == "custom-script"
+    return script == "custom-script" or family_of(script).available()
 
 
 def start_run(
@@ -51,4 +54,12 @@ def start_run(
     case = Case(script, cpu, ram, Path(workdir).resolve(), mesh_dir, limits or Limits(), clock_speed, seed)
     if script == "custom-script":
         return custom.start(case)
-    return RefusedRun(f"{case.banner}@@@ ERROR: {script} is not emulated\n")
+    if script.endswith("-static"):
+        return SimulatedRun(case, stories.static(case))
+    family = family_of(script)
+    refused = too_small(case) or family.refusal(case)
+    if refused:
+        return RefusedRun(f"{case.banner}@@@ ERROR: {refused}\n")
+    if family.start is not None and family.available():
+        return family.start(case)
+    return SimulatedRun(case, family.story(case))

@@ -17,20 +17,13 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_cloudhpc.emulator.solvers import supervisor
 from airflow_provider_cloudhpc.emulator.solvers.base import GIB, PRIVATE, Case
+from airflow_provider_cloudhpc.emulator.solvers.machine import memory_bytes
 from airflow_provider_cloudhpc.emulator.solvers.results import changed, pack, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: GB of memory per vCPU of each tier; the ``core`` tiers count physical cores, two vCPU each.
-GB_PER_CPU = {"highcpu": 1, "hypercpu": 1, "standard": 4, "highmem": 8, "basegpu": 8, "highcore": 1, "hypercore": 1}
-
 _OUT_OF_MEMORY = re.compile(r"^MemoryError|annot allocate memory|Unable to allocate|std::bad_alloc|out of memory", re.M)
-
-
-def machine_memory(case: Case) -> int:
-    """Bytes that a run may use: what the rented machine has, at most what the emulator allows."""
-    return min(case.limits.memory_bytes, case.cpu * GB_PER_CPU.get(case.ram, 4) * GIB)
 
 
 def clean_environment(case: Case) -> dict[str, str]:
@@ -82,7 +75,7 @@ class ProcessRun:
         for old in self._log_dir.iterdir():
             old.unlink()
         self._before = snapshot(case.workdir)
-        limits = dataclasses.replace(case.limits, memory_bytes=machine_memory(case))
+        limits = dataclasses.replace(case.limits, memory_bytes=min(case.limits.memory_bytes, memory_bytes(case)))
         spec = {
             "command": list(command),
             "cwd": str(case.workdir),
@@ -185,6 +178,12 @@ class ProcessRun:
 
     def pack_results(self, target: Path) -> list[Path]:
         """One archive of what is new or changed, and the log."""
-        files = changed(self._before, snapshot(self.case.workdir))
-        log = {f"{self.case.script}.log": self._log().encode()}
-        return pack(self.case.workdir, files, target / self._archive, extra=log)
+        return pack(self.case.workdir, self.changed_files(), target / self._archive, extra=self.log_file())
+
+    def log_file(self) -> dict[str, bytes]:
+        """What was printed, as a member of an archive."""
+        return {f"{self.case.script}.log": self._log().encode()}
+
+    def changed_files(self) -> list[str]:
+        """Files that are new or different since the start, relative to the folder."""
+        return changed(self._before, snapshot(self.case.workdir))
