@@ -19,14 +19,14 @@ import logging
 import os
 import posixpath
 import re
-import secrets
 import stat
 import tarfile
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from airflow_provider_cloudhpc.api.aside import file_aside
 from airflow_provider_cloudhpc.api.codec import BLOCK, gzip_writer
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
 
@@ -310,18 +310,14 @@ class _Blocks:
 @contextmanager
 def _written_aside(target: Path) -> Iterator[BinaryIO]:
     """Write a file under another name, and give it its own when all went well; else leave nothing."""
-    aside = target.with_name(f".{target.name[:60]}.{secrets.token_hex(4)}.part")
     try:
-        with aside.open("xb", buffering=0) as raw:
+        with file_aside(target) as raw:
             yield raw
-        aside.replace(target)
+            os.replace(raw.name, target)  # noqa: PTH105  # a file's name is no Path
     except OSError as error:
         raise CloudHPCArchiveError(
             f"The archive {str(target)!r} could not be written: {error.strerror or error}. Nothing of it was kept."
         ) from None
-    finally:
-        with suppress(OSError):
-            aside.unlink()
 
 
 def _changed(name: str) -> CloudHPCArchiveError:

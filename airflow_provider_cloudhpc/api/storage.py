@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import tenacity
-
+from airflow_provider_cloudhpc.api.aside import PART_SUFFIX
 from airflow_provider_cloudhpc.api.errors import (
     CloudHPCError,
     CloudHPCNotFoundError,
@@ -16,20 +15,18 @@ from airflow_provider_cloudhpc.api.errors import (
     CloudHPCValueError,
 )
 from airflow_provider_cloudhpc.api.names import check_folder, check_name, is_result
-from airflow_provider_cloudhpc.api.transfer import PART_SUFFIX, Transfer
+from airflow_provider_cloudhpc.api.sources import FileSource
+from airflow_provider_cloudhpc.api.transfer import Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
+    from airflow_provider_cloudhpc.api.downloading import OnExisting
     from airflow_provider_cloudhpc.api.models import StorageItem
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
-#: How often a file is sent or fetched at the most, each time with a new signed URL.
-ATTEMPTS = 4
 #: Longest listing that is read, pages; a guard against a service that never ends one.
 MAX_PAGES = 1000
 
@@ -59,23 +56,6 @@ class UploadedFile:
             "size": self.size,
             "proof": self.proof,
         }
-
-
-def _again(once: Callable[[], T]) -> T:
-    """Transfer once more where that may help, each time with a new URL."""
-
-    def say(state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        log.warning("%s Attempt %d of %d; again with a new link.", error, state.attempt_number, ATTEMPTS)
-
-    caller = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda error: isinstance(error, CloudHPCTransferError) and error.transient),
-        stop=tenacity.stop_after_attempt(ATTEMPTS),
-        wait=tenacity.wait_random_exponential(multiplier=0.5, max=30),
-        before_sleep=say,
-        reraise=True,
-    )
-    return caller(once)
 
 
 def check_source(source: Path, what: str = "source") -> int:
@@ -113,7 +93,7 @@ def upload_file(client: CloudHPCClient, source: Path, folder: str, filename: str
     path = f"{folder}/{filename}"
     transfer = Transfer(client.network)
     log.info("Uploading %s (%d bytes) to %s", source, size, path)
-    sent = _again(lambda: transfer.put(client.upload_url(folder, filename), source))
+    sent = transfer.upload(lambda: client.upload_url(folder, filename), FileSource(source))
     try:
         client.delete_cache()
     except CloudHPCError as error:
@@ -169,14 +149,17 @@ def result_items(client: CloudHPCClient, folder: str) -> list[StorageItem]:
     return results
 
 
-def download_item(client: CloudHPCClient, item: StorageItem, directory: Path) -> Path:
+def download_item(
+    client: CloudHPCClient, item: StorageItem, directory: Path, *, on_existing: OnExisting = "error"
+) -> Path:
     """
     Fetch one file of the storage into a local directory, under its own basename, when it is whole.
 
     One API call (``GET /storage/download/{id}``), or two where that gives no link.
 
+    :param on_existing: what to do where another file of that name is; the same one is left as it is
     :return: the file's path
-    :raises CloudHPCTransferError: it did not arrive whole
+    :raises CloudHPCTransferError: it did not arrive whole, or another file is there
     """
     # The name comes from the server: it is a name, never a path.
     target = directory / check_name(item.basename, "the stored file's name")
@@ -185,5 +168,5 @@ def download_item(client: CloudHPCClient, item: StorageItem, directory: Path) ->
     directory.mkdir(parents=True, exist_ok=True)
     transfer = Transfer(client.network)
     log.info("Downloading %s (%s bytes) to %s", item.name, item.size if item.size is not None else "?", target)
-    _again(lambda: transfer.get(client.download_url(item.id), target, size=item.size))
+    transfer.download(lambda: client.download_url(item.id), target, size=item.size, on_existing=on_existing)
     return target

@@ -1,209 +1,252 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Bytes to and from signed URLs.
+Bytes to and from signed URLs, as often as it takes, until they are proven whole.
 
 The URLs are credentials of another host: no API key goes there, no message holds their query, no redirect is
-followed. Files are streamed; a download is written under a temporary name and renamed when it is whole.
+followed. Everything is streamed. A broken download goes on where it broke if the object is still the same; an upload
+begins again. What the store says of the object, its length and hash, decides whether it arrived.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import io
 import logging
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+import os
+import random
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-import requests
-import urllib3.exceptions
-
+from airflow_provider_cloudhpc.api.aside import file_aside
+from airflow_provider_cloudhpc.api.checksums import Checksum, cheapest, hash_of, named_hashes, usable
+from airflow_provider_cloudhpc.api.downloading import Download, OnExisting
 from airflow_provider_cloudhpc.api.errors import CloudHPCTransferError
-from airflow_provider_cloudhpc.api.http import NetworkOptions, masked_queries, new_session
-from airflow_provider_cloudhpc.api.sending import describe
+from airflow_provider_cloudhpc.api.http import NetworkOptions
+from airflow_provider_cloudhpc.api.progress import ProgressCallback, ProgressLog, format_bytes, format_seconds
+from airflow_provider_cloudhpc.api.stores import Transferred, check_status, object_length, request, store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from airflow_provider_cloudhpc.api.sources import Source
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 CONTENT_TYPE = "application/octet-stream"
-#: Bytes read and written at once.
-BLOCK = 256 * 1024
-#: Ending of a file that is not whole yet.
-PART_SUFFIX = ".cloudhpc-part"
-
-try:
-    import google_crc32c
-except ImportError:  # the md5, which the store names as well, serves then
-    google_crc32c = None
+#: Bytes by which a download must get on for its failures to be counted anew.
+_HEADWAY = 1 << 20
 
 
-class Checksums:
-    """The hashes by which the store names an object, made while its bytes pass; the cheapest that will do."""
-
-    def __init__(self) -> None:
-        self._crc32c = google_crc32c.Checksum() if google_crc32c else None
-        self._md5 = None if google_crc32c else hashlib.md5(usedforsecurity=False)
-
-    def update(self, block: bytes) -> None:
-        """Take in the next bytes."""
-        for checksum in (self._crc32c, self._md5):
-            if checksum is not None:
-                checksum.update(block)
-
-    def match(self, headers: Mapping[str, str]) -> bool | None:
-        """
-        Compare with what the store says of its object.
-
-        :return: True for equal, False for different, None where the store names no hash that was made here
-        """
-        named = _named_hashes(headers)
-        for kind, checksum in (("crc32c", self._crc32c), ("md5", self._md5)):
-            if checksum is not None and kind in named:
-                return base64.b64encode(checksum.digest()).decode() == named[kind]
-        return None
-
-
-def _named_hashes(headers: Mapping[str, str]) -> dict[str, str]:
-    """Read ``x-goog-hash: crc32c=<b64>,md5=<b64>``."""
-    pairs = (part.strip().partition("=") for part in headers.get("x-goog-hash", "").split(","))
-    return {kind: value for kind, _, value in pairs if value}
-
-
-@dataclass(frozen=True)
-class Transferred:
+class Transfer:
     """
-    What went over the wire.
+    Sends to signed URLs and fetches from there.
 
-    :param size: bytes
-    :param proven: whether the store's own hash equals that of the bytes; None where it names none
+    :param network: timeouts, proxies, CA bundle: the same as for the API
+    :param attempts: how often to try without getting on
+    :param first_pause: seconds to wait after the first failure; about twice as long after each next one
+    :param longest_pause: seconds to wait at most
     """
 
-    size: int
-    proven: bool | None
+    def __init__(
+        self,
+        network: NetworkOptions | None = None,
+        *,
+        attempts: int = 5,
+        first_pause: float = 1.0,
+        longest_pause: float = 60.0,
+    ) -> None:
+        self._network = network or NetworkOptions()
+        self._attempts = attempts
+        self._first_pause = first_pause
+        self._longest_pause = longest_pause
+
+    def upload(
+        self, ask_url: Callable[[], str], source: Source, *, progress: ProgressCallback | None = None
+    ) -> Transferred:
+        """
+        Send an object, from its beginning and with a new URL each time, until the store has it whole.
+
+        :param ask_url: gives a signed URL for a PUT of ``application/octet-stream``
+        :param source: what to send
+        :param progress: called with the bytes sent and those in all; default: lines in the log
+        :raises CloudHPCTransferError: the store refused, the connection broke too often, the store holds other bytes
+            than were sent, or the source changed meanwhile
+        """
+        size = source.size
+        progress = progress or ProgressLog(f"Uploading {source.name}", log)
+        begun = time.monotonic()
+        done = self._persist(f"The upload of {source.name}", lambda: self._put(ask_url(), source, size, progress))
+        _say_total("Uploaded", source.name, done, size, time.monotonic() - begun)
+        return done
+
+    def download(
+        self,
+        ask_url: Callable[[], str],
+        target: Path,
+        *,
+        size: int | None = None,
+        on_existing: OnExisting = "error",
+        progress: ProgressCallback | None = None,
+    ) -> Transferred:
+        """
+        Fetch an object into a file, which gets its name when it is whole.
+
+        A broken connection is taken up again at the byte where it broke if the store proves that the object is the
+        same (``If-Range`` with its ETag); else it begins again. An expired URL is asked for again.
+
+        :param ask_url: gives a signed URL for a GET; asked again only when the one it gave is refused
+        :param target: the file; its folder must be there
+        :param size: bytes it must have, None where not known
+        :param on_existing: what to do with a file of that name that differs; one with the same length and hash is
+            left as it is, and with ``keep`` any
+        :param progress: called with the bytes received and those in all; default: lines in the log
+        :raises CloudHPCTransferError: the store refused, the connection broke too often, the bytes are not the
+            object's, another file is there, or the disk is full; nothing of it was kept
+        """
+        if on_existing == "keep" and os.path.lexists(target):
+            log.info("Kept %s, which was there", target)
+            return Transferred(target.stat().st_size, None, skipped=True)
+        progress = progress or ProgressLog(f"Downloading {target.name}", log)
+        begun = time.monotonic()
+        try:
+            with file_aside(target) as part:
+                download = Download(self._network, ask_url, target, part, size, on_existing, progress)
+                done = self._persist(f"The download of {target.name}", download.attempt, lambda: download.received)
+                if done.skipped:
+                    log.info("%s is there already, with the same length and hash", target)
+                else:
+                    os.replace(part.name, target)  # noqa: PTH105  # a file's name is no Path
+        except OSError as error:
+            problem = error.strerror
+        else:
+            if not done.skipped:
+                _say_total("Downloaded", target.name, done, download.fetched, time.monotonic() - begun)
+            return done
+        raise store_error(f"{str(target)!r} could not be written: {problem}. Nothing of it was kept.", "GET")
+
+    def holds(self, url: str, source: Source) -> bool:
+        """
+        Say whether the object at a signed URL for a GET is the same as a source, by length and the store's own hash.
+
+        Only the head of the answer is read. No hash, an unreachable store, a refusal: not known to be the same.
+        """
+        try:
+            with request(self._network, "GET", url, stream=True, headers={"Accept-Encoding": "identity"}) as response:
+                headers = response.headers if response.status_code == 200 else {}
+        except CloudHPCTransferError:
+            return False
+        named = named_hashes(headers)
+        kind = usable(named)
+        if kind is None or object_length(headers) != source.size:
+            return False
+        with source.open() as file:
+            return hash_of(file, kind) == named[kind]
+
+    def _put(self, url: str, source: Source, size: int, progress: ProgressCallback) -> Transferred:
+        with source.open() as file:
+            body = _Body(file, size, progress)
+            # What is sent may stall as long as what is received: urllib3 sends with the time for connecting.
+            patience = self._network.read_timeout
+            response = request(
+                self._network,
+                "PUT",
+                url,
+                data=body if size else b"",
+                headers={"Content-Type": CONTENT_TYPE},
+                timeout=(patience, patience),
+            )
+            with response:
+                check_status(response, "PUT")
+                headers = response.headers
+            body.check_unchanged()
+        named, proven = named_hashes(headers), None
+        if body.checksum.kind in named:
+            proven = named[body.checksum.kind] == body.checksum.value
+        elif kind := usable(named):
+            with source.open() as file:
+                proven = named[kind] == hash_of(file, kind)
+        stored = headers.get("x-goog-stored-content-length", "")
+        if proven is False or (stored.isdigit() and int(stored) != size):
+            raise store_error("The store holds other bytes than were sent.", "PUT", transient=True)
+        return Transferred(size, proven)
+
+    def _persist(self, what: str, once: Callable[[], T], reached: Callable[[], int] = lambda: 0) -> T:
+        """Try, with pauses and a line in the log, until it worked or failed too often without getting on."""
+        failures, best = 0, 0
+        while True:
+            try:
+                return once()
+            except CloudHPCTransferError as error:
+                failure = error
+            if reached() >= best + _HEADWAY:
+                failures, best = 0, reached()
+            failures += 1
+            if not failure.transient or failures >= self._attempts:
+                break
+            pause = min(self._longest_pause, self._first_pause * 2 ** (failures - 1)) * random.uniform(0.75, 1.25)  # noqa: S311
+            log.warning(
+                "%s failed: %s Trying again in %.1f s (attempt %d of %d).",
+                what,
+                failure.message,
+                pause,
+                failures + 1,
+                self._attempts,
+            )
+            time.sleep(pause)
+        if failure.transient:
+            failure.message = f"{what} was given up after {failures} attempts: {failure.message}"
+        raise failure
 
 
 class _Body:
-    """A file as a request's body: it has a length (else it would go chunked) and hashes what is read."""
+    """A source as a request's body: it has a length (else it would go chunked), and hashes what is read."""
 
-    def __init__(self, source: BinaryIO, size: int, progress: Callable[[int], None] | None) -> None:
-        self.checksums = Checksums()
-        self._source, self._size, self._progress = source, size, progress
+    def __init__(self, file: BinaryIO, size: int, progress: ProgressCallback) -> None:
+        self.checksum = Checksum(cheapest())
+        self._file, self._size, self._progress = file, size, progress
+        self._sent = 0
+        self._stamp = self._modified()
 
     def __len__(self) -> int:
         return self._size
 
     def read(self, amount: int = -1) -> bytes:
-        block = self._source.read(amount)
-        self.checksums.update(block)
-        if self._progress:
-            self._progress(len(block))
+        """Give the next bytes, never more than were announced."""
+        left = self._size - self._sent
+        block = self._file.read(left if amount < 0 else min(amount, left))
+        if left and not block:
+            raise _changed()
+        self.checksum.update(block)
+        self._sent += len(block)
+        self._progress(self._sent, self._size)
         return block
 
+    def check_unchanged(self) -> None:
+        """Refuse a file that was written to while it was sent."""
+        if self._modified() != self._stamp:
+            raise _changed()
 
-class Transfer:
-    """
-    Sends files to signed URLs and fetches them from there.
-
-    :param network: timeouts, proxies, CA bundle: the same as for the API
-    """
-
-    def __init__(self, network: NetworkOptions | None = None) -> None:
-        self._network = network or NetworkOptions()
-
-    def put(self, url: str, source: Path, *, progress: Callable[[int], None] | None = None) -> Transferred:
-        """
-        Send a file to a signed URL, once.
-
-        :param progress: is called with the number of bytes just sent
-        :raises CloudHPCTransferError: the store refused, the connection broke, or the store holds other bytes
-        """
-        size = source.stat().st_size
-        with source.open("rb", buffering=0) as file:
-            body = _Body(file, size, progress)
-            response = self._request("PUT", url, data=body if size else b"", headers={"Content-Type": CONTENT_TYPE})
-            with response:
-                _check_status(response, "PUT")
-                proven = body.checksums.match(response.headers)
-        if proven is False:
-            raise _transfer_error("The store holds other bytes than were sent.", "PUT", transient=True)
-        return Transferred(size, proven)
-
-    def get(
-        self, url: str, target: Path, *, size: int | None = None, progress: Callable[[int], None] | None = None
-    ) -> Transferred:
-        """
-        Fetch a file from a signed URL, once; it gets its name when it is whole.
-
-        :param size: bytes it must have, None where not known
-        :param progress: is called with the number of bytes just received
-        :raises CloudHPCTransferError: the store refused, the connection broke, or the bytes are not the object's
-        """
-        part = target.with_name(target.name + PART_SUFFIX)
-        try:
-            response = self._request("GET", url, stream=True, headers={"Accept-Encoding": "identity"})
-            with response, part.open("wb", buffering=0) as file:
-                _check_status(response, "GET")
-                checksums, received = Checksums(), 0
-                for block in self._blocks(response):
-                    file.write(block)
-                    checksums.update(block)
-                    received += len(block)
-                    if progress:
-                        progress(len(block))
-                named = response.headers.get("Content-Length")
-                for expected, who in ((int(named) if named else None, "store"), (size, "storage's listing")):
-                    if expected is not None and expected != received:
-                        raise _transfer_error(
-                            f"{received} bytes came where the {who} says {expected}.", "GET", transient=True
-                        )
-                proven = checksums.match(response.headers)
-                if proven is False:
-                    raise _transfer_error("The bytes that came do not have the object's hash.", "GET", transient=True)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-        return Transferred(received, proven)
-
-    def _request(self, method: str, url: str, **options: Any) -> requests.Response:
-        reason = ""
-        try:
-            # A session of its own: nothing of the API's session, its key least of all, may reach the store.
-            with masked_queries(), new_session() as session:
-                return session.request(method, url, **self._network.request_options(), **options)
-        except requests.RequestException as error:
-            reason = describe(error)
-        raise _transfer_error(f"The connection to the object store failed ({reason}).", method, transient=True)
-
-    @staticmethod
-    def _blocks(response: requests.Response) -> Any:
-        reason = ""
-        try:
-            while block := response.raw.read(BLOCK):
-                yield block
-            return
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            reason = describe(error)
-        raise _transfer_error(f"The connection to the object store broke ({reason}).", "GET", transient=True)
+    def _modified(self) -> tuple[int, int] | None:
+        with suppress(OSError, AttributeError, io.UnsupportedOperation):
+            info = os.fstat(self._file.fileno())
+            return info.st_mtime_ns, info.st_size
+        return None
 
 
-def _check_status(response: requests.Response, method: str) -> None:
-    status = response.status_code
-    if status in (200, 201):
-        return
-    # The store answers 400 or 403 to a signed URL that has expired, and its words need not say which.
-    expired = status in (400, 401, 403)
-    raise _transfer_error(
-        "The object store refused the signed URL (expired, or it does not fit the request)."
-        if expired
-        else f"The object store answered with HTTP {status}.",
-        method,
-        status=status,
-        expired=expired,
-        transient=expired or status >= 500 or status in (408, 429),
+def _say_total(verb: str, name: str, done: Transferred, moved: int, seconds: float) -> None:
+    proof = "the store's hash is the same" if done.proven else "the store names no hash"
+    log.info(
+        "%s %s: %s in %s (%s/s); %s",
+        verb,
+        name,
+        format_bytes(done.size),
+        format_seconds(seconds),
+        format_bytes(moved / max(seconds, 1e-3)),
+        proof,
     )
 
 
-def _transfer_error(message: str, method: str, **details: Any) -> CloudHPCTransferError:
-    return CloudHPCTransferError(message, method=method, endpoint="<signed URL>", **details)
+def _changed() -> CloudHPCTransferError:
+    return store_error("The file changed while it was sent. Upload it when nothing writes to it any more.", "PUT")

@@ -13,13 +13,13 @@ import os
 import posixpath
 import shutil
 import tarfile
-import tempfile
 import unicodedata
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
+from airflow_provider_cloudhpc.api.aside import folder_aside
 from airflow_provider_cloudhpc.api.codec import CODEC_ERRORS, gzip_reader
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.progress import format_bytes
@@ -113,14 +113,13 @@ def unpack_archive(
         raise CloudHPCValueError(f"There is no archive {str(source)!r} to unpack.")
     _check_target(target, replace)
     judge = _Judge(source.name, limits, source.stat().st_size)
-    staging = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             raw = stack.enter_context(source.open("rb", buffering=0))
             stream = _open(stack, raw, judge, progress)
             _check_space(source, raw, target.parent, compressed=stream.compressed)
-            staging = Path(tempfile.mkdtemp(prefix=f".{target.name[:60]}.", suffix=".part", dir=target.parent))
+            staging = stack.enter_context(folder_aside(target))
             content = staging / "content"
             content.mkdir()
             with tarfile.open(  # type: ignore[call-overload]  # the stubs do not know copybufsize
@@ -129,12 +128,9 @@ def unpack_archive(
                 tar.extractall(content, members=judge.members(tar), filter="data")
                 judge.member = ""
                 _read_rest(tar)
-        _move(content, target, staging / "old")
+            _move(content, target, staging / "old")
     except _DAMAGE as error:
         raise judge.refusal(_explain(error)) from None
-    finally:
-        if staging:
-            shutil.rmtree(staging, ignore_errors=True)
     return UnpackedArchive(target, judge.content_size, judge.count)
 
 

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What is not whole yet stands aside: beside its target, hidden, with a name that nothing takes for the real one.
+
+Each has a name of its own, so that two tries of a task that overlap (Airflow starts the next one when it has lost
+sight of the first) never write into the same file. Its maker holds a lock on it; what a killed process left has none
+and is swept away by the next one with the same target.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import os
+import secrets
+import shutil
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+#: Ending of everything that is not whole yet.
+PART_SUFFIX = ".cloudhpc-part"
+
+
+@contextmanager
+def file_aside(target: Path) -> Iterator[BinaryIO]:
+    """
+    Open a new file to be renamed to its target when it is whole; gone at the end if it was not.
+
+    :param target: what it is to become; its folder must be there
+    :return: the file, readable and writable, unbuffered; its path is its ``name``
+    """
+    path = _new_name(target)
+    with cast("BinaryIO", path.open("x+b", buffering=0)) as file:
+        try:
+            with suppress(OSError):
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield file
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_aside(target: Path) -> Iterator[Path]:
+    """
+    Make a new folder whose content is to be moved to its target; gone at the end with all that is in it.
+
+    :param target: what it is to become; the folder around it must be there
+    """
+    path = _new_name(target)
+    path.mkdir(mode=0o700)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield path
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _new_name(target: Path) -> Path:
+    # The beginning of a long name will do; the names of files have at most 255 bytes.
+    stem = f".{os.fsdecode(os.fsencode(target.name)[:150])}."
+    _sweep(target.parent, stem)
+    return target.with_name(f"{stem}{secrets.token_hex(6)}{PART_SUFFIX}")
+
+
+def _sweep(folder: Path, stem: str) -> None:
+    """Remove what killed processes left behind for this target: what nobody holds the lock on."""
+    for path in folder.glob(f"{glob.escape(stem)}{'?' * 12}{PART_SUFFIX}"):
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            finally:
+                os.close(descriptor)
