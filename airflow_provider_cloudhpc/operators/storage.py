@@ -50,7 +50,8 @@ class CloudHPCUploadFileOperator(CloudHPCTaskMixin, BaseOperator):
         cloudhpc_conn_id: str = CloudHPCHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Each entry is an XCom of its own too: that is what `.output["folder"]` reads.
+        super().__init__(**{"multiple_outputs": True, **kwargs})
         self.source = source
         self.folder = folder
         self.filename = filename
