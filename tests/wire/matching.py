@@ -20,7 +20,7 @@ TYPES: dict[str, Callable[[Any], bool]] = {
     "object": lambda v: isinstance(v, Mapping),
     "url": lambda v: isinstance(v, str) and re.match(r"https?://[^/]+/.+", v) is not None,
     "date": lambda v: isinstance(v, str) and re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", v) is not None,
-    "numeric": lambda v: not isinstance(v, bool) and re.fullmatch(r"-?\d+(\.\d+)?", str(v)) is not None,
+    "numeric": lambda v: not isinstance(v, bool) and re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", str(v)) is not None,
     "nothing": lambda v: v is None or v == "",
 }
 
