@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be made to go wrong, how often, and for which calls."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from airflow_provider_cloudhpc.emulator.ledger import endpoint_matches
+
+#: kind -> what it does. Times are virtual seconds unless said otherwise.
+KINDS = {
+    "rate_limit": "429; retry_after=N adds the header in seconds, http_date=True as a date",
+    "quota": "403 with the quota headers saying that the hour is used up",
+    "server_error": "500",
+    "unavailable": "503; retry_after as above",
+    "html": "an HTML page under 200 (status=N for another code)",
+    "forbidden": "403 with the service's 'technical problem', though nothing is wrong",
+    "unauthorized": "403 'Unauthorized.', though the key is good",
+    "reset_before": "TCP reset, nothing done; at_bytes=N reads that much of the body first",
+    "reset_after": "TCP reset after the effect, without an answer",
+    "late_effect": "TCP reset; the call takes effect after=N seconds later",
+    "slow": "delay=N real seconds before the answer and/or bytes_per_second=N for both bodies",
+    "truncated": "the answer's body ends after at_bytes=N (default half of it); reset=True by RST, else by closing",
+    "wrong_hash": "the store names another hash than the object has",
+    "changed": "the object gets other bytes (and another ETag) just before the call",
+}
+
+
+@dataclass
+class Fault:
+    """
+    A fault in waiting.
+
+    :param kind: one of ``KINDS``
+    :param endpoint: which calls: ``[METHOD ]template`` with ``*`` as wildcard; transfers are ``PUT /signed-url``, ``GET /signed-url``
+    :param times: how many calls it strikes, None for no end
+    :param rate: chance of striking a matching call, 0 to 1
+    :param skip: how many matching calls go unharmed first
+    :param user: name of an account, None for all
+    :param options: what the kind takes
+    :param hits: how often it struck
+    """
+
+    kind: str
+    endpoint: str = "*"
+    times: int | None = 1
+    rate: float = 1.0
+    skip: int = 0
+    user: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    id: int = 0
+    hits: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the control API."""
+        return asdict(self)
+
+
+_OPTIONS: dict[str, set[str]] = {
+    "rate_limit": {"retry_after", "http_date"},
+    "unavailable": {"retry_after", "http_date"},
+    "html": {"status"},
+    "reset_before": {"at_bytes"},
+    "late_effect": {"after"},
+    "slow": {"delay", "bytes_per_second"},
+    "truncated": {"at_bytes", "reset"},
+}
+_STORE_ONLY = {"wrong_hash", "changed"}
+
+
+class FaultBook:
+    """All faults in waiting, and the dice for those that strike by chance (seeded: a run can be repeated)."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._faults: list[Fault] = []
+        self._ids = itertools.count(1)
+        self._dice = random.Random(seed)
+
+    def add(self, fault: Fault) -> Fault:
+        """
+        Put a fault in waiting.
+
+        :raises ValueError: for an unknown kind or option, naming those there are
+        """
+        if fault.kind not in KINDS:
+            raise ValueError(f"unknown fault {fault.kind!r}; there are: {', '.join(KINDS)}")
+        unknown = fault.options.keys() - _OPTIONS.get(fault.kind, set())
+        if unknown:
+            known = ", ".join(sorted(_OPTIONS.get(fault.kind, set()))) or "none"
+            raise ValueError(f"{fault.kind} takes no option {', '.join(sorted(unknown))}; it takes: {known}")
+        if not 0 <= fault.rate <= 1:
+            raise ValueError(f"rate {fault.rate} is no chance between 0 and 1")
+        fault.id = next(self._ids)
+        self._faults.append(fault)
+        return fault
+
+    def pick(self, method: str, template: str, surface: str, user: str | None) -> Fault | None:
+        """The fault that strikes this call, counted; the oldest first."""
+        for fault in self._faults:
+            if fault.user not in (None, user) or not endpoint_matches(fault.endpoint, method, template):
+                continue
+            if fault.kind in _STORE_ONLY and surface != "store":
+                continue
+            if fault.skip:
+                fault.skip -= 1
+                continue
+            if self._dice.random() >= fault.rate:
+                continue
+            fault.hits += 1
+            if fault.times is not None and fault.hits >= fault.times:
+                self._faults.remove(fault)
+            return fault
+        return None
+
+    def remove(self, id_: int | None = None) -> None:
+        """Take back one fault, or all of them."""
+        self._faults = [f for f in self._faults if id_ is not None and f.id != id_]
+
+    def waiting(self) -> list[Fault]:
+        """Those still to strike."""
+        return list(self._faults)

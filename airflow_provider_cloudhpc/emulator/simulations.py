@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A simulation's record, its bill, and what it is to do where a test has written its part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal
+
+from airflow_provider_cloudhpc.emulator.clock import Entry, service_date
+from airflow_provider_cloudhpc.emulator.ledger import Bill
+from airflow_provider_cloudhpc.emulator.settings import EUR_PER_CPU_HOUR, PREEMPTIBLE_FACTOR
+from airflow_provider_cloudhpc.emulator.solvers import Run
+
+
+class Status(IntEnum):
+    """The service's status numbers."""
+
+    COMPLETED = 10
+    PENDING = 20
+    RUNNING = 30
+    STOPPING = 40
+    STOPPED = 50
+    ERROR = 60
+
+    @property
+    def active(self) -> bool:
+        """Whether it has yet to end."""
+        return self in (Status.PENDING, Status.RUNNING, Status.STOPPING)
+
+
+Ending = Literal["completed", "error", "stopped", "crashed"]
+#: A solver that crashed leaves the service's status COMPLETED: only the output tells.
+ENDINGS: dict[str, Status] = {
+    "completed": Status.COMPLETED,
+    "crashed": Status.COMPLETED,
+    "error": Status.ERROR,
+    "stopped": Status.STOPPED,
+}
+CRASH_OUTPUT = "@@@ ERROR: KILLED BY SIGNAL: 9 - out of memory\n"
+
+SORT_FIELDS = (
+    "id", "user_id", "cpu", "ram", "nopre", "folder", "mesh", "script", "clean", "idate", "edate", "cpu_hrs", "cost",
+    "status", "images", "vnc_url", "ip_address",
+)  # fmt: skip
+
+
+@dataclass
+class Plan:
+    """
+    The part of a simulation that runs nothing.
+
+    :param pending: virtual seconds in PENDING
+    :param running: virtual seconds in RUNNING, None: until it is stopped or told to end
+    :param ending: how it ends
+    :param output: what its log holds at the end
+    :param results: result files by name, put into its folder at the end
+    """
+
+    pending: float = 1.0
+    running: float | None = 10.0
+    ending: Ending = "completed"
+    output: str = ""
+    results: dict[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.ending not in ENDINGS:
+            raise ValueError(f"unknown ending {self.ending!r}; there are: {', '.join(ENDINGS)}")
+
+
+@dataclass(eq=False)
+class Simulation:
+    """One simulation. Times are virtual seconds since the epoch."""
+
+    id: int
+    user: str
+    user_id: int
+    cpu: int
+    ram: str
+    script: str
+    folder: str
+    mesh: str
+    nopre: int
+    created: float
+    clean: int = 0
+    status: Status = Status.PENDING
+    plan: Plan | None = None
+    run: Run | None = None
+    started: float | None = None
+    ended: float | None = None
+    billed_seconds: float = 0.0
+    held: bool = False
+    stop_signal: str | None = None
+    collecting: bool = False
+    restarts: int = 0
+    listed_at: float = 0.0
+    log: str = ""
+    next_step: Entry | None = None
+    result_paths: set[str] = field(default_factory=set)
+
+    def seconds(self, now: float) -> float:
+        """Machine time so far, that of a machine taken away included."""
+        running = 0.0 if self.started is None else (now if self.ended is None else self.ended) - self.started
+        return self.billed_seconds + running
+
+    def bill(self, now: float) -> Bill:
+        """What it costs so far."""
+        seconds = self.seconds(now)
+        hours = self.cpu * seconds / 3600
+        rate = EUR_PER_CPU_HOUR[self.ram] * (1.0 if self.nopre else PREEMPTIBLE_FACTOR)
+        return Bill(seconds, round(hours, 6), round(hours * rate, 6), self.ended is not None)
+
+    def output(self) -> str:
+        """The platform's log up to now."""
+        return self.log + (self.run.output() if self.run else "")
+
+    def record(self, now: float) -> dict[str, Any]:
+        """The record as it goes over the wire (with plain numbers), without output."""
+        bill = self.bill(now)
+        running = self.status in (Status.RUNNING, Status.STOPPING)
+        return {
+            "id": self.id,
+            "user_id": self.user_id,
+            "cpu": self.cpu,
+            "ram": self.ram,
+            "nopre": self.nopre,
+            "folder": self.folder,
+            "mesh": self.mesh,
+            "script": self.script,
+            "clean": self.clean,
+            "idate": service_date(self.created),
+            "edate": service_date(self.ended),
+            "cpu_hrs": bill.cpu_hours if self.ended is not None else "",
+            "cost": bill.cost if self.ended is not None else "",
+            "status": int(self.status),
+            "images": "",
+            # Personal and short-lived: no client may log it.
+            "vnc_url": f"https://vnc.example/{self.id}?token=vnc-secret-{self.id}" if running else "",
+            "ip_address": f"10.0.{self.id // 250 % 250}.{self.id % 250 + 1}" if running else "",
+        }
