@@ -9,7 +9,10 @@ us and the service answers in HTML.
 
 from __future__ import annotations
 
+import math
+import re
 import time
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -23,34 +26,54 @@ from airflow_provider_cloudhpc.api.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import requests
 
     from airflow_provider_cloudhpc.api.models import Quota
 
 #: Longest piece of the service's own words to repeat, characters.
 MAX_WORDS = 500
+#: The query of a URL in the service's words: it may be a signature.
+_QUERY = re.compile(r"(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*")
 
 
-def retry_after(value: str | None) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """
-    Read a ``Retry-After`` header: seconds, or an HTTP date.
+    Read the ``Retry-After`` header of an answer: seconds, or an HTTP date, which counts from the answer's own ``Date``.
 
-    :return: seconds from now, never negative; None where there is none or it cannot be read
+    :return: seconds, never negative; None where there is none or it cannot be read
     """
+    value = headers.get("Retry-After")
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
-        pass
+        until = _http_date(value)
+        if until is None:
+            return None
+        now = _http_date(headers.get("Date"))
+        seconds = until.timestamp() - (time.time() if now is None else now.timestamp())
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _http_date(value: str | None) -> datetime | None:
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        date = parsedate_to_datetime(value or "")
     except (ValueError, TypeError, OverflowError):
         return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def read_answer(
-    response: requests.Response, method: str, endpoint: str, quota: Quota | None, *, location: bool = False
+    response: requests.Response,
+    method: str,
+    endpoint: str,
+    quota: Quota | None,
+    *,
+    location: bool = False,
+    clean: Callable[[str], str] = str,
 ) -> Any:
     """
     Give the value of an answer, or raise what it means.
@@ -58,9 +81,10 @@ def read_answer(
     :param endpoint: template of the endpoint, for the error
     :param quota: the counters that came with the answer
     :param location: a redirect's target is the value
+    :param clean: takes secrets out of the service's words
     """
     where: dict[str, Any] = {"status": response.status_code, "method": method, "endpoint": endpoint}
-    after = retry_after(response.headers.get("Retry-After"))
+    after = retry_after(response.headers)
     if response.is_redirect or 300 <= response.status_code < 400:
         target = response.headers.get("Location")
         if location and target:
@@ -71,15 +95,15 @@ def read_answer(
             **where,
         )
     is_json, body = _json(response)
-    errors = _errors(body)
+    errors = tuple(_QUERY.sub(r"\1?***", clean(error)) for error in _errors(body))
     # The words are read before the code is believed.
     counted_out = response.status_code == 403 and quota is not None and quota.is_exhausted
     if (response.status_code == 429 or counted_out) and not _is_auth(errors):
-        raise CloudHPCQuotaError(_quota_message(after, quota), retry_after=after, quota=quota, errors=errors, **where)
+        message = _quota_message(after, quota, errors)
+        raise CloudHPCQuotaError(message, retry_after=after, quota=quota, errors=errors, **where)
     if response.status_code >= 500:
-        said = f" It says: {_words(errors)}" if errors else ""
         raise CloudHPCAnswerError(
-            f"The service, or a proxy before it, answered with a server error.{said}",
+            f"The service, or a proxy before it, answered with a server error.{_said(errors)}",
             transient=True,
             retry_after=after,
             **where,
@@ -99,6 +123,8 @@ def read_answer(
                 errors=errors,
                 **where,
             )
+        if response.status_code in (404, 410):
+            raise CloudHPCNotFoundError(f"It does not exist or is gone.{_said(errors)}", errors=errors, **where)
         raise CloudHPCRefusedError(f"The service refused: {_words(errors)}", errors=errors, **where)
     if not is_json:
         if response.ok and method in ("PUT", "DELETE") and not response.content.strip():
@@ -135,8 +161,12 @@ def _words(errors: tuple[str, ...]) -> str:
     return "; ".join(errors)[:MAX_WORDS]
 
 
+def _said(errors: tuple[str, ...]) -> str:
+    return f" It says: {_words(errors)}" if errors else ""
+
+
 def _is_auth(errors: tuple[str, ...]) -> bool:
-    return any("unauthorized" in error.lower() or "unauthorised" in error.lower() for error in errors)
+    return any(error.strip().lower().startswith(("unauthorized", "unauthorised")) for error in errors)
 
 
 def _is_technical(errors: tuple[str, ...]) -> bool:
@@ -147,10 +177,10 @@ def _kind(response: requests.Response) -> str:
     return response.headers.get("Content-Type", "").partition(";")[0].strip()[:60] or "no known type"
 
 
-def _quota_message(after: float | None, quota: Quota | None) -> str:
+def _quota_message(after: float | None, quota: Quota | None, errors: tuple[str, ...]) -> str:
     wait = f"; it asks to wait {after:.0f} s" if after is not None else ""
     counters = f" ({quota})" if quota is not None else ""
     return (
         f"The account's API calls are used up{counters}{wait}. All programs that use this account count together; "
-        "the hourly window frees calls again within the hour."
+        f"the hourly window frees calls again within the hour.{_said(errors)}"
     )

@@ -7,11 +7,18 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+import requests
 from requests.auth import AuthBase
 
 from airflow_provider_cloudhpc.api.answers import read_answer
-from airflow_provider_cloudhpc.api.errors import CloudHPCAnswerError, CloudHPCNotFoundError, CloudHPCValueError
-from airflow_provider_cloudhpc.api.http import NetworkOptions, check_scheme, new_session
+from airflow_provider_cloudhpc.api.errors import (
+    CloudHPCAnswerError,
+    CloudHPCError,
+    CloudHPCNotFoundError,
+    CloudHPCQuotaError,
+    CloudHPCValueError,
+)
+from airflow_provider_cloudhpc.api.http import NetworkOptions, check_address, new_session
 from airflow_provider_cloudhpc.api.models import (
     LaunchRequest,
     Quota,
@@ -26,8 +33,6 @@ from airflow_provider_cloudhpc.api.sending import Resend, retrying, send
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    import requests
-
 #: The service itself.
 DEFAULT_URL = "https://cloud.cfdfeaservice.it/api/v2"
 API_PATH = "/api/v2"
@@ -36,9 +41,10 @@ API_PATH = "/api/v2"
 class _ApiKey(AuthBase):
     """Put the key on requests to the API's own host, and on no other."""
 
-    def __init__(self, api_key: str, origin: tuple[str, str | None, int | None]) -> None:
+    def __init__(self, api_key: str, base_url: str) -> None:
         self._api_key = api_key
-        self._origin = origin
+        # As requests writes it: it may spell the host in another way than the user did.
+        self._origin = _origin(requests.Request("GET", base_url).prepare().url or "")
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if _origin(request.url or "") == self._origin:
@@ -47,6 +53,10 @@ class _ApiKey(AuthBase):
 
     def __repr__(self) -> str:
         return "_ApiKey(***)"
+
+    def hide(self, text: str) -> str:
+        """Take the key out of a text of others, who may echo it."""
+        return text.replace(self._api_key, "***").replace(quote(self._api_key, safe=""), "***")
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
@@ -85,15 +95,17 @@ class CloudHPCClient:
                 "The API key is empty or holds characters that no key has (white space, line ends, non-ASCII). "
                 "It is the password of the connection; you find it on your cloudHPC profile page."
             )
-        check_scheme(base_url, allow_http=self.network.allow_http, what="The API's address")
+        check_address(base_url, allow_http=self.network.allow_http, what="The API's address")
+        if urlsplit(base_url).query or urlsplit(base_url).fragment:
+            raise CloudHPCValueError("The API's address holds a query or a fragment, which it must not.")
         self.base_url = base_url.rstrip("/")
         #: The last counters that an answer told, and when (``time.monotonic()``, seconds).
         self.quota: Quota | None = None
         self.quota_seen: float | None = None
         self._max_attempts = max(1, max_attempts)
         self._max_pause = max_pause
-        self._session = new_session(_ApiKey(api_key, _origin(self.base_url)))
-        self._session.headers["Accept"] = "application/json"
+        self._auth = _ApiKey(api_key, self.base_url)
+        self._session = self._new_session()
 
     def __repr__(self) -> str:
         return f"CloudHPCClient({self.base_url!r})"
@@ -107,6 +119,11 @@ class CloudHPCClient:
     def close(self) -> None:
         """Close the session's connections."""
         self._session.close()
+
+    def _new_session(self) -> requests.Session:
+        session = new_session(self._auth)
+        session.headers["Accept"] = "application/json"
+        return session
 
     def simulation_page(self, simulation_id: int) -> str:
         """Give the address of a simulation's web page."""
@@ -140,7 +157,9 @@ class CloudHPCClient:
         """
         endpoint = "/simulation/add"
         answer = self._call("POST", endpoint, json=request.to_json(), resend=Resend.UNSENT_ONLY)
-        identifier = to_int(answer)
+        if isinstance(answer, dict):
+            answer = answer.get("id")
+        identifier = None if isinstance(answer, bool) else to_int(answer)
         if identifier is None or identifier <= 0:
             raise CloudHPCAnswerError(
                 "The launch was answered without a simulation id: it may or may not have been started.",
@@ -288,25 +307,40 @@ class CloudHPCClient:
         :param resend: when the call may be sent again
         :param location: a redirect's target is the answer; it is not followed
         """
+        for name, value in path.items():
+            if str(value).strip() in ("", ".", ".."):
+                raise CloudHPCValueError(f"{name} is {value!r}: the call {method} {endpoint} needs one.")
         url = self.base_url + endpoint.format(**{key: quote(str(value), safe="") for key, value in path.items()})
         options = {**self.network.request_options(), "json": json}
-        attempts = 0
+        may_be_done = False
 
         def once() -> Any:
-            nonlocal attempts
-            attempts += 1
-            response = send(self._session, method, url, options, endpoint)
-            quota = Quota.from_headers(response.headers)
-            if quota is not None:
-                self.quota, self.quota_seen = quota, time.monotonic()
+            nonlocal may_be_done
             try:
-                return read_answer(response, method, endpoint, quota, location=location)
+                response = self._send(method, url, options, endpoint, resend)
+                quota = Quota.from_headers(response.headers)
+                if quota is not None:
+                    self.quota, self.quota_seen = quota, time.monotonic()
+                return read_answer(response, method, endpoint, quota, location=location, clean=self._auth.hide)
             except CloudHPCNotFoundError:
-                if method == "DELETE" and attempts > 1:
+                if method == "DELETE" and may_be_done:
                     return None  # the attempt whose answer was lost has deleted it
+                raise
+            except CloudHPCError as error:
+                refused = isinstance(error, CloudHPCQuotaError)
+                may_be_done = may_be_done or (getattr(error, "sent", True) and not refused)
                 raise
 
         return retrying(once, resend, max_attempts=self._max_attempts, max_pause=self._max_pause)
+
+    def _send(
+        self, method: str, url: str, options: Mapping[str, Any], endpoint: str, resend: Resend
+    ) -> requests.Response:
+        if resend is Resend.SAFE:
+            return send(self._session, method, url, options, endpoint)
+        # A kept connection may have died unnoticed, which shows only when the request is on its way.
+        with self._new_session() as fresh:
+            return send(fresh, method, url, options, endpoint)
 
     def _list(self, endpoint: str, **path: Any) -> list[Any]:
         answer = self._call("GET", endpoint, **path)
@@ -334,7 +368,7 @@ class CloudHPCClient:
         url = _find_url(answer)
         if not url:
             raise CloudHPCAnswerError("The answer holds no link.", status=200, method=method, endpoint=endpoint)
-        check_scheme(url, allow_http=self.network.allow_http, what="The link for the file's bytes")
+        check_address(url, allow_http=self.network.allow_http, what="The link for the file's bytes")
         return url
 
 

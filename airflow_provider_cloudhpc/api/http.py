@@ -14,12 +14,14 @@ import logging
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.utils import select_proxy
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
 
@@ -81,9 +83,12 @@ class NetworkOptions:
 
         Per request and not on the session: there the environment would win over them.
         """
+        proxies = dict(self.proxies)
+        if "all" in proxies:  # requests prefers the environment's "https" to our "all"
+            proxies = {"http": proxies["all"], "https": proxies["all"], **proxies}
         return {
             "timeout": (self.connect_timeout, self.read_timeout),
-            "proxies": dict(self.proxies),
+            "proxies": proxies,
             "verify": self.ca_bundle or True,
             "allow_redirects": False,
         }
@@ -97,9 +102,61 @@ class NoAuth(AuthBase):
         return request
 
 
+class _Flight(threading.local):
+    """Whether a byte of this thread's current request was handed to a connection."""
+
+    begun = False
+
+
+flight = _Flight()
+
+
+class _Watched:
+    """A connection that tells when a request's first byte leaves; which exceptions come then or before is no rule."""
+
+    def connect(self) -> None:
+        try:
+            super().connect()  # type: ignore[misc]
+        finally:
+            flight.begun = False  # what was sent until now went to a proxy, or was a handshake
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:  # type: ignore[attr-defined]
+            self.connect()
+        flight.begun = True
+        super().send(data)  # type: ignore[misc]
+
+
+@cache
+def _watched(pool: Any) -> Any:
+    """Make the class of a connection pool one whose connections are watched."""
+    connection = type(pool.ConnectionCls.__name__, (_Watched, pool.ConnectionCls), {})
+    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
+
+
+def _watch(manager: Any) -> None:
+    manager.pool_classes_by_scheme = {name: _watched(pool) for name, pool in manager.pool_classes_by_scheme.items()}
+
+
 class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, blocksize=SOCKET_BLOCK, **kwargs)
+        _watch(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
+        is_new = proxy not in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, blocksize=SOCKET_BLOCK, **kwargs)
+        if is_new:
+            _watch(manager)
+        return manager
+
+    def send(self, request: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
+        # Plain http is allowed to loopback as it stays on this machine: a proxy elsewhere would carry it off.
+        if request.url.startswith("http://") and is_loopback(urlsplit(request.url).hostname):
+            proxy = select_proxy(request.url, kwargs.get("proxies"))
+            if proxy and not is_loopback(urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname):
+                kwargs["proxies"] = {}
+        return super().send(request, **kwargs)
 
 
 def new_session(auth: AuthBase | None = None) -> requests.Session:
@@ -123,20 +180,30 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-def check_scheme(url: str, *, allow_http: bool, what: str) -> None:
+def check_address(url: str, *, allow_http: bool, what: str) -> None:
     """
-    Refuse a URL that would send credentials in the clear.
+    Refuse a URL that is none, or would send credentials in the clear.
 
     :param what: what the URL is, for the message; the URL itself is not repeated beyond its host
     :raises CloudHPCValueError: for anything but https, http to loopback, or http when allowed
     """
-    parts = urlsplit(url)
-    if parts.scheme == "https" and parts.hostname:
-        return
-    if parts.scheme == "http" and parts.hostname and (allow_http or is_loopback(parts.hostname)):
-        return
-    shown = f"{parts.scheme}://{parts.hostname}" if parts.hostname else "not a web address"
-    raise CloudHPCValueError(
-        f"{what} must be https (it is {shown}): over plain http anybody on the way can read the credentials. "
-        "Use https, or set allow_http in the connection's extra if you are sure."
-    )
+    scheme, host, problem = "", None, ""
+    try:
+        parts = urlsplit(url)
+        scheme, host, _ = parts.scheme, parts.hostname, parts.port
+        requests.Request("GET", url).prepare()
+    except (ValueError, requests.RequestException):
+        problem = "is not a web address"
+    else:
+        if scheme not in ("https", "http") or not host:
+            problem = "is not a web address"
+        elif parts.username is not None or parts.password is not None:
+            problem = "holds a user name or a password, which it must not"
+        elif scheme == "http" and not (allow_http or is_loopback(host)):
+            problem = (
+                "must be https: over plain http anybody on the way can read the credentials. "
+                "Use https, or set allow_http in the connection's extra if you are sure"
+            )
+    if problem:
+        shown = f" ({scheme}://{host})" if host else ""
+        raise CloudHPCValueError(f"{what}{shown} {problem}.")

@@ -62,11 +62,12 @@ def to_int(value: object) -> int | None:
         return int(value)
     if isinstance(value, int):
         return value
+    text = str(value).strip()
     try:
-        number = float(str(value).strip())
+        return int(text)  # a float would round a long id
     except ValueError:
-        return None
-    return int(number) if number.is_integer() else None
+        number = to_float(text)
+    return int(number) if number is not None and number.is_integer() else None
 
 
 def to_float(value: object) -> float | None:
@@ -126,7 +127,7 @@ class Simulation:
     def from_api(cls, record: Mapping[str, Any]) -> Simulation | None:
         """Read a record of the service; None where it has no id."""
         identifier = to_int(record.get("id"))
-        if identifier is None:
+        if identifier is None or isinstance(record["id"], bool):
             return None
         status = to_int(record.get("status"))
         nopre = to_int(record.get("nopre"))
@@ -252,7 +253,7 @@ class Quota:
 
     @staticmethod
     def _left(limit: int | None, used: int | None) -> int | None:
-        return None if not limit or used is None else max(0, limit - used)
+        return None if limit is None or limit <= 0 or used is None else max(0, limit - used)
 
     @property
     def hourly_left(self) -> int | None:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
-import ssl
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,7 @@ import tenacity
 import urllib3.exceptions
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCConnectionError, CloudHPCError, CloudHPCQuotaError
+from airflow_provider_cloudhpc.api.http import flight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,15 +23,6 @@ T = TypeVar("T")
 
 #: Seconds of the first pause; each one after it is about twice as long.
 FIRST_PAUSE = 0.5
-
-#: What urllib3 raises before the first byte of a request is on its way.
-_UNSENT = (
-    urllib3.exceptions.NewConnectionError,
-    urllib3.exceptions.ConnectTimeoutError,
-    urllib3.exceptions.NameResolutionError,
-    urllib3.exceptions.ProxyError,
-    ssl.SSLCertVerificationError,
-)
 
 
 class Resend(Enum):
@@ -51,22 +43,22 @@ def send(
     :param endpoint: template of the endpoint, for the error
     :raises CloudHPCConnectionError: no whole answer came; ``sent`` says whether the request may have arrived
     """
-    failure: CloudHPCConnectionError
+    flight.begun = False
     try:
         return session.request(method, url, **options)
-    except requests.RequestException as error:
-        sent = not _is_unsent(error)
+    # OSError: requests' own for a CA bundle that is not there; HTTPError: what it forgets to wrap.
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         reason = describe(error)
-        known = "whether the request arrived is not known" if sent else "the request did not leave this machine"
-        failure = CloudHPCConnectionError(
-            f"The service could not be reached ({reason}): {known}. "
-            "Check the network, the proxy and the connection's host.",
-            sent=sent,
-            method=method,
-            endpoint=endpoint,
-        )
+    sent = flight.begun
+    known = "whether the request arrived is not known" if sent else "the request did not leave this machine"
     # Raised out of the handler: the foreign exception holds the URL and the request, and must not be chained.
-    raise failure
+    raise CloudHPCConnectionError(
+        f"The service could not be reached ({reason}): {known}. "
+        "Check the network, the proxy, the CA bundle and the connection's host.",
+        sent=sent,
+        method=method,
+        endpoint=endpoint,
+    )
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -81,28 +73,42 @@ def _causes(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _is_unsent(error: requests.RequestException) -> bool:
-    return any(isinstance(cause, _UNSENT) for cause in _causes(error))
+_Reasons = tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]
+#: What is said of the first kind that is found in an exception: these tell more than the system's own words,
+_TELLING: _Reasons = (
+    (urllib3.exceptions.NameResolutionError, "the host's name cannot be resolved"),
+    (urllib3.exceptions.ProxyError, "the proxy cannot be reached or refuses"),
+    (
+        (urllib3.exceptions.SSLError, requests.exceptions.SSLError),
+        "the TLS certificate or handshake was not accepted",
+    ),
+)
+#: and these are what is left where the system has none. (A refused connection is a ConnectTimeoutError too.)
+_WORDLESS: _Reasons = (
+    (urllib3.exceptions.ConnectTimeoutError, "no connection in time"),
+    ((urllib3.exceptions.ReadTimeoutError, requests.exceptions.ReadTimeout), "no answer in time"),
+    (requests.exceptions.ContentDecodingError, "its answer cannot be decoded"),
+    (http.client.RemoteDisconnected, "the connection was closed without an answer"),
+    (http.client.BadStatusLine, "what answers there does not speak HTTP"),
+    (
+        (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, urllib3.exceptions.LocationValueError),
+        "the host's or the proxy's address cannot be used",
+    ),
+)
 
 
 def describe(error: BaseException) -> str:
     """Say in a few words what broke, without addresses, URLs or anything that was sent."""
     causes = _causes(error)
-    for cause in causes:
-        if isinstance(cause, urllib3.exceptions.NameResolutionError):
-            return "the host's name cannot be resolved"
-        if isinstance(cause, urllib3.exceptions.ProxyError):
-            return "the proxy cannot be reached or refuses"
-        if isinstance(cause, urllib3.exceptions.SSLError | requests.exceptions.SSLError):
-            return "the TLS certificate or handshake was not accepted"
-        if isinstance(cause, urllib3.exceptions.ConnectTimeoutError):
-            return "no connection in time"
-        if isinstance(cause, urllib3.exceptions.ReadTimeoutError | requests.exceptions.ReadTimeout):
-            return "no answer in time"
-    for cause in reversed(causes):
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror.lower()
-    return "the connection was closed before the answer was complete"
+    system = [cause.strerror.lower() for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    if any(isinstance(cause, OSError) and "CA certificate bundle" in str(cause) for cause in causes):
+        system.append("there is no such CA bundle on this machine")
+    found = [*_said(causes, _TELLING), *reversed(system), *_said(causes, _WORDLESS)]
+    return found[0] if found else "the connection was closed before the answer was complete"
+
+
+def _said(causes: list[BaseException], reasons: _Reasons) -> list[str]:
+    return [words for kind, words in reasons if any(isinstance(cause, kind) for cause in causes)]
 
 
 class _Wait(tenacity.wait.wait_base):
