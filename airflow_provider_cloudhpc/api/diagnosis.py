@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The truth about an ending: did the solver succeed, why not, what to do.
+
+The service says COMPLETED for runs whose solver crashed, so the output is read
+(:mod:`~airflow_provider_cloudhpc.api.scanner`); this is what comes out of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cloudhpc.api.catalogue import Kind, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_cloudhpc.api.endmarks import Check
+
+#: RAM tier to try after a run on a tier was out of memory; no entry where a tier with more does not exist.
+NEXT_RAM: Mapping[str, str] = {
+    "highcpu": "standard",
+    "hypercpu": "standard",
+    "highcore": "standard",
+    "hypercore": "standard",
+    "standard": "highmem",
+}
+
+
+def next_ram(ram: str) -> str | None:
+    """
+    Name the RAM tier with more memory per vCPU to try after a memory failure.
+
+    :param ram: tier of the run that failed
+    :return: None for the largest tier, for GPU machines and for tiers that are not known
+    """
+    return NEXT_RAM.get(ram)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    A meaning that lines of the output have.
+
+    :param quoted: the first such line, short and printable
+    :param line_number: where it stands, from 1; 0 for a finding about what is *not* in the output
+    :param count: how many lines mean this
+    """
+
+    code: str
+    severity: Severity
+    kind: Kind
+    quoted: str
+    line_number: int
+    count: int
+    cause: str
+    fix: str
+    link: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as plain data."""
+        return {
+            "code": self.code,
+            "severity": self.severity.value,
+            "kind": self.kind.value,
+            "line": self.quoted,
+            "line_number": self.line_number,
+            "count": self.count,
+            "cause": self.cause,
+            "fix": self.fix,
+            "link": self.link,
+        }
+
+    def report_lines(self) -> list[str]:
+        """Give it as lines for a task log."""
+        where = ""
+        if self.line_number:
+            where = f" (line {self.line_number}{f', {self.count} such lines' if self.count > 1 else ''})"
+        lines = [f"{self.severity.upper()} {self.code}{where}: {self.quoted}"]
+        lines += [f"    What happened: {self.cause}", f"    What to do: {self.fix}"]
+        if self.link:
+            lines.append(f"    See {self.link}")
+        return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """
+    What an output says about its run.
+
+    :param checked: ``full``, ``partial`` (the output was longer than what was read: nothing found does not mean clean)
+        or ``none`` (there was nothing to read)
+    :param findings: errors first, each kind in the order of the output
+    :param checks: positive checks, of the solvers that were seen
+    :param last_lines: the end of what was read, for ERROR and STOPPED endings
+    :param next_ram: after a memory failure the RAM tier to try, where there is one
+    """
+
+    checked: str
+    findings: tuple[Finding, ...] = ()
+    checks: tuple[Check, ...] = ()
+    last_lines: tuple[str, ...] = ()
+    next_ram: str | None = None
+
+    @property
+    def severity(self) -> Severity | None:
+        """The gravest finding's weight; None where nothing was found."""
+        return next((s for s in Severity if any(f.severity is s for f in self.findings)), None)
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that are errors."""
+        return tuple(f for f in self.findings if f.severity is Severity.ERROR)
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the run failed for lack of RAM."""
+        return any(f.kind is Kind.OUT_OF_MEMORY for f in self.errors)
+
+    @property
+    def finished(self) -> bool | None:
+        """Whether every solver that tells came to its end; None where none tells."""
+        known = [check.finished for check in self.checks if check.finished is not None]
+        return all(known) if known else None
+
+    @property
+    def summary(self) -> str:
+        """The diagnosis in one line."""
+        if self.errors:
+            first = self.errors[0]
+            more = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
+            return f"{first.code}: {first.quoted or first.cause}{more}"
+        if self.checked == "none":
+            return "not checked: there is no output"
+        if self.checked == "partial":
+            return "not fully checked: the output is longer than what was read; no error in that part"
+        proof = "; ".join(check.detail for check in self.checks if check.finished) or "no proof of success either"
+        warnings = f"{len(self.findings)} warnings, " if self.findings else ""
+        return f"{warnings}no error found ({proof})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as plain data, for XCom."""
+        return {
+            "checked": self.checked,
+            "severity": self.severity.value if self.severity else None,
+            "summary": self.summary,
+            "finished": self.finished,
+            "out_of_memory": self.out_of_memory,
+            "next_ram": self.next_ram,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "checks": [check.to_dict() for check in self.checks],
+            "last_lines": list(self.last_lines),
+        }
+
+    def report_lines(self, *, last_lines: bool = False) -> list[str]:
+        """
+        Give it as lines for a task log.
+
+        :param last_lines: show the end of the output too
+        """
+        lines = [f"Diagnosis: {self.summary}"]
+        for finding in self.findings:
+            lines += finding.report_lines()
+        if self.next_ram:
+            lines.append(f"    The next RAM tier is {self.next_ram!r}.")
+        if last_lines and self.last_lines:
+            what = "what was read of the output" if self.checked == "partial" else "the output"
+            lines.append(f"Last {len(self.last_lines)} lines of {what}:")
+            lines += [f"  | {line}" for line in self.last_lines]
+        return lines

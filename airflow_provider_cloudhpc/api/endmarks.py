@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Positive checks: what a solver prints only when it has come to its end.
+
+Each mark is fed the lines of an output one by one and afterwards tells whether the **last** run of its solver ended as
+it should. The last one counts, because a preemptible machine may restart and the solver with it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """
+    What a positive check found.
+
+    :param solver: the solver's name
+    :param finished: True if it came to its end, False if it did not, None if it ended early on purpose
+    :param detail: what was seen, for people
+    """
+
+    solver: str
+    finished: bool | None
+    detail: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as plain data."""
+        return {"solver": self.solver, "finished": self.finished, "detail": self.detail}
+
+
+class EndMark:
+    """
+    One solver's begin and end in a stream of lines.
+
+    :param script: name of the simulation's script where known; it tells how much a line may be believed
+    """
+
+    solver: ClassVar[str]
+    #: Every line that :meth:`see` has to see holds one of these words (lowered).
+    words: ClassVar[tuple[bytes, ...]]
+
+    def __init__(self, script: str = "") -> None:
+        self._script = script.lower()
+        #: Number of the line at which the last run began, 0 if none did.
+        self.begun = 0
+        #: Number of the line at which it ended well, 0 while it has not.
+        self.ended = 0
+
+    def see(self, line: bytes, number: int) -> None:
+        """Take in the next line (without terminal escapes and white space at its end)."""
+        raise NotImplementedError
+
+    def check(self, last: Sequence[bytes]) -> Check | None:
+        """
+        Tell how the last run ended; None if no run of this solver was seen.
+
+        :param last: the last lines of the output that are not blank
+        """
+        raise NotImplementedError
+
+    def _begin(self, number: int) -> None:
+        self.begun, self.ended = number, 0
+
+
+class FdsMark(EndMark):
+    """FDS prints ``Starting FDS`` and, at the end, ``STOP: FDS completed successfully`` (cloudHPC's and FDS's docs)."""
+
+    solver = "FDS"
+    words = (b"fds", b"dynamics")
+    _START = re.compile(rb"@*\s*Starting FDS\b(?!\s*[a-z])")
+    _START_OF_FDS_SCRIPT = re.compile(rb"@*\s*Starting FDS\b")
+    _SUCCESS = b"STOP: FDS completed successfully"
+
+    def __init__(self, script: str = "") -> None:
+        super().__init__(script)
+        # Other scripts may well say "Starting FDS post-processing".
+        self._start = self._START_OF_FDS_SCRIPT if self._script.startswith("fds") else self._START
+        self._other_stop = ""
+
+    def see(self, line: bytes, number: int) -> None:
+        """Take in the next line."""
+        line = line.lstrip()
+        if self._start.match(line) or (not self.begun and line.startswith(b"Fire Dynamics Simulator")):
+            self._begin(number)
+            self._other_stop = ""
+        elif self._SUCCESS in line:
+            self.ended = number
+        elif line.startswith(b"STOP: FDS") and not line.startswith(b"STOP: FDS stopped by user"):
+            self._other_stop = line[:120].decode("latin-1")
+
+    def check(self, last: Sequence[bytes]) -> Check | None:
+        """Tell how the last run ended."""
+        if self.ended:
+            return Check(self.solver, True, "FDS printed `STOP: FDS completed successfully`")
+        if not self.begun:
+            return None
+        if self._other_stop:
+            return Check(self.solver, None, f"FDS ended before its time, as its input asks: `{self._other_stop}`")
+        return Check(self.solver, False, "FDS started and never printed `STOP: FDS completed successfully`")
+
+
+class OpenFoamMark(EndMark):
+    """OpenFOAM's banner names the program (``Exec   : simpleFoam``); one that loops over time ends with ``End``."""
+
+    solver = "OpenFOAM"
+    words = (b"exec", b"loop", b"end")
+
+    def __init__(self, script: str = "") -> None:
+        super().__init__(script)
+        self._program = b""
+        self._looping = ""
+
+    def see(self, line: bytes, number: int) -> None:
+        """Take in the next line."""
+        if line.startswith(b"Exec   :"):
+            self._program = line[8:].split()[0][:60] if line[8:].split() else b""
+        elif line == b"Starting time loop":
+            self._begin(number)
+            self._looping = self._program.decode("latin-1") or "the solver"
+        elif line == b"End" and self.begun and not self.ended:
+            self.ended = number
+
+    def check(self, last: Sequence[bytes]) -> Check | None:
+        """Tell how the last program that looped over time ended."""
+        if not self.begun:
+            return None
+        if self.ended:
+            return Check(self.solver, True, f"{self._looping} printed `End`")
+        return Check(self.solver, False, f"{self._looping} started its time loop and never printed `End`")
+
+
+class CalculixMark(EndMark):
+    """CalculiX prints a banner and, at the end, ``Job finished``."""
+
+    solver = "CalculiX"
+    words = (b"calculix", b"job")
+
+    def see(self, line: bytes, number: int) -> None:
+        """Take in the next line."""
+        line = line.lstrip()
+        if line.startswith(b"CalculiX Version"):
+            self._begin(number)
+        elif line == b"Job finished":
+            self.ended = number
+
+    def check(self, last: Sequence[bytes]) -> Check | None:
+        """Tell how the last run ended."""
+        if not self.begun:
+            return None
+        if self.ended:
+            return Check(self.solver, True, "CalculiX printed `Job finished`")
+        return Check(self.solver, False, "CalculiX started and never printed `Job finished`")
+
+
+class PythonMark(EndMark):
+    """A traceback whose exception is the script's last word was not caught."""
+
+    solver = "Python"
+    words = (b"traceback",)
+    _EXCEPTION = re.compile(rb"[A-Za-z_][\w.]{0,200}(?:Error|Exception|Interrupt|Exit)(?::|$)")
+
+    def see(self, line: bytes, number: int) -> None:
+        """Take in the next line."""
+        if line == b"Traceback (most recent call last):":
+            self._begin(number)
+
+    def check(self, last: Sequence[bytes]) -> Check | None:
+        """Tell of an exception that nothing followed but the platform's own lines."""
+        said = next((line for line in reversed(last) if not line.startswith(b"@@@")), b"")
+        if not self.begun or not self._EXCEPTION.match(said):
+            return None
+        said_text = said[:120].decode("latin-1")
+        return Check(self.solver, False, f"a Python script ended with an exception: {said_text}")
+
+
+#: The marks that are looked for in every output.
+MARKS: tuple[type[EndMark], ...] = (FdsMark, OpenFoamMark, CalculixMark, PythonMark)
