@@ -7,11 +7,18 @@ The sensor in every mode, the trigger and every synchronous wait ask here, so th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cloudhpc.api.errors import CloudHPCAuthError, CloudHPCError, CloudHPCNotFoundError
+from airflow_provider_cloudhpc.api.errors import (
+    CloudHPCAuthError,
+    CloudHPCError,
+    CloudHPCNotFoundError,
+    CloudHPCQuotaError,
+)
 from airflow_provider_cloudhpc.api.models import Simulation, SimulationStatus, status_name
 
 if TYPE_CHECKING:
@@ -23,6 +30,8 @@ STATIC_SUFFIX = "-static"
 CONFIRM_AFTER = 60.0
 #: Default for how long a wait goes on without one answer, seconds.
 DEFAULT_PATIENCE = 1800.0
+#: First and longest time between two lines that say nothing new, seconds; and the first between two complaints.
+FIRST_HEARTBEAT, LONGEST_HEARTBEAT, FIRST_COMPLAINT = 300.0, 3600.0, 60.0
 
 
 class EndingKind(StrEnum):
@@ -123,6 +132,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def moment(now: float) -> str:
+    """Write a time for people: ``2026-11-24 09:05 UTC``."""
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
 class Watch:
     """
     The decisions of one wait, fed with what is seen and with the time; it does no I/O and never sleeps.
@@ -131,7 +145,8 @@ class Watch:
 
     :param simulation_id: what is waited for
     :param page: address of its web page, for messages
-    :param started: when the wait began
+    :param started: when the wait began, perhaps in another process
+    :param now: when this part of it begins; None where that is the same
     :param deadline: when it is given up; None for never
     :param patience: seconds without one answer after which sight is lost
     :param endless_allowed: whether a ``*-static`` script may be waited for
@@ -144,35 +159,40 @@ class Watch:
         *,
         page: str,
         started: float,
+        now: float | None = None,
         deadline: float | None = None,
         patience: float = DEFAULT_PATIENCE,
         endless_allowed: bool = False,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.simulation_id = simulation_id
+        self.deadline = deadline
         self.last: Simulation | None = None
+        self.tell = tell
         self._page = page
-        self._deadline = deadline
         self._patience = patience
         self._endless_allowed = endless_allowed
-        self._tell = tell
+        self._started = started
         self._since = started
-        self._answered = started
-        self._doubted: float | None = None
-        self._next_heartbeat = started
-        self._heartbeat_pause = 300.0
+        # Silence counts from here: nobody looked while the process was down.
+        self._answered = started if now is None else now
+        self._last_seen = started
+        self._doubt: CloudHPCError | None = None
+        self._doubted = started
+        self._heartbeats = _GrowingPause(FIRST_HEARTBEAT, LONGEST_HEARTBEAT)
+        self._complaints = _GrowingPause(FIRST_COMPLAINT, LONGEST_HEARTBEAT)
+        self._heartbeats.restart(self._answered)
 
-    def seen(self, simulation: Simulation, now: float) -> Ending | None:
-        """Take in an answer about the simulation; the wait's ending, or None to go on."""
-        self._doubted = None
-        self._answered = now
+    def seen(self, simulation: Simulation, now: float, outlook: str = "") -> Ending | None:
+        """
+        Take in an answer about the simulation; the wait's ending, or None to go on.
+
+        :param outlook: what is planned next, for the log
+        """
         before, self.last = self.last, simulation
+        self._last_seen = now
         if before is None or before.status != simulation.status:
             self._tell_change(before, simulation, now)
-        elif now >= self._next_heartbeat:
-            self._tell(f"Simulation {simulation.id} is {simulation.status_name} for {duration(now - self._since)}")
-            self._heartbeat_pause = min(2 * self._heartbeat_pause, 3600.0)
-            self._next_heartbeat = now + self._heartbeat_pause
         ending = ending_of(simulation)
         if ending is not None:
             return ending
@@ -183,6 +203,25 @@ class Watch:
                 "is stopped; waiting would never end. Set both `timeout` and a stop policy for it "
                 "(`on_timeout='soft'` or 'hard').",
             )
+        self._doubt = None
+        return self.unchanged(now, outlook)
+
+    def unchanged(self, now: float, outlook: str = "") -> Ending | None:
+        """
+        Take in an answer that names others as ended and not this one; the wait's ending, or None to go on.
+
+        :param outlook: what is planned next, for the log
+        """
+        self._answered = now
+        if isinstance(self._doubt, CloudHPCAuthError):
+            self._doubt = None
+        self._complaints.restart(-math.inf)
+        if self.last is not None and self._heartbeats.is_due(now):
+            plan = f"; {outlook}" if outlook else ""
+            self.tell(
+                f"Simulation {self.simulation_id} is {self.last.status_name} for {duration(now - self._since)}, "
+                f"waiting for {duration(now - self._started)}{plan}"
+            )
         return self.check_deadline(now)
 
     def missed(self, error: CloudHPCError, now: float) -> Ending | None:
@@ -190,21 +229,24 @@ class Watch:
         expired = self.check_deadline(now)
         if expired is not None:
             return expired
+        if isinstance(error, CloudHPCQuotaError):
+            return None  # the service is there, and says when to come back
         if isinstance(error, CloudHPCAuthError | CloudHPCNotFoundError):
             # Both come wrongly now and then: once is no proof.
-            if self._doubted is None:
-                self._doubted = now
-                self._tell(f"{error} Looking again in {CONFIRM_AFTER:.0f} s.")
+            if self._doubt is None:
+                self._doubt, self._doubted = error, now
+                self.tell(f"{error} Looking again in {CONFIRM_AFTER:.0f} s.")
                 return None
             return self._lost(error, now) if now - self._doubted >= CONFIRM_AFTER else None
         if error.transient and now - self._answered < self._patience:
-            self._tell(f"{error} Going on: the simulation does not depend on this connection.")
+            if self._complaints.is_due(now):
+                self.tell(f"{error} Going on: the simulation does not depend on this connection.")
             return None
         return self._lost(error, now)
 
     def check_deadline(self, now: float) -> Ending | None:
         """Give the ending ``deadline`` once the time is up."""
-        return None if self._deadline is None or now < self._deadline else self.out_of_time()
+        return None if self.deadline is None or now < self.deadline else self.out_of_time()
 
     def out_of_time(self) -> Ending:
         """Give the ending ``deadline``, for who keeps the time itself."""
@@ -216,12 +258,19 @@ class Watch:
         )
 
     @property
-    def doubting(self) -> bool:
-        """Whether the next look has to come after :data:`CONFIRM_AFTER` seconds."""
-        return self._doubted is not None
+    def answered(self) -> float:
+        """When the service last answered about it."""
+        return self._answered
+
+    @property
+    def confirm_at(self) -> float | None:
+        """When a doubt is to be confirmed by another look; None while there is none."""
+        return None if self._doubt is None else self._doubted + CONFIRM_AFTER
 
     def _lost(self, error: CloudHPCError, now: float) -> Ending:
-        state = f"{self.last.status_name}, {duration(now - self._answered)} ago" if self.last else "never"
+        last = self.last
+        ago = duration(now - self._last_seen)
+        state = f"{last.status_name} at {moment(self._last_seen)}, {ago} ago" if last else "never"
         return self._end(
             EndingKind.LOST,
             f"Lost sight of simulation {self.simulation_id} (last seen: {state}). This says nothing about the "
@@ -235,9 +284,32 @@ class Watch:
 
     def _tell_change(self, before: Simulation | None, now_is: Simulation, now: float) -> None:
         was = f" after {duration(now - self._since)} of {status_name(before.status)}" if before else ""
-        self._tell(f"Simulation {now_is.id} is {now_is.status_name}{was}")
+        self.tell(f"Simulation {now_is.id} is {now_is.status_name}{was}")
         if now_is.status not in list(SimulationStatus):
-            self._tell("This status is not known to this version of the provider: waiting on until one that is.")
-        self._since = now
-        self._heartbeat_pause = 300.0
-        self._next_heartbeat = now + self._heartbeat_pause
+            self.tell("This status is not known to this version of the provider: waiting on until one that is.")
+        if before is not None:
+            self._since = now
+        self._heartbeats.restart(now)
+
+
+class _GrowingPause:
+    """Something to be said now and then, ever more rarely."""
+
+    def __init__(self, first: float, longest: float) -> None:
+        self._first = first
+        self._longest = longest
+        self._pause = first
+        self._next = -math.inf
+
+    def restart(self, now: float) -> None:
+        """Begin with the first pause again."""
+        self._pause = self._first
+        self._next = now + self._pause
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time; then the next pause is twice as long."""
+        if now < self._next:
+            return False
+        self._next = now + self._pause
+        self._pause = min(2 * self._pause, self._longest)
+        return True

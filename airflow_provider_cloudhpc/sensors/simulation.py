@@ -16,8 +16,9 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCQuotaError, CloudHPCValueError
-from airflow_provider_cloudhpc.api.lifecycle import CONFIRM_AFTER, DEFAULT_PATIENCE, Ending, Watch
+from airflow_provider_cloudhpc.api.lifecycle import DEFAULT_PATIENCE, Ending, Watch
 from airflow_provider_cloudhpc.api.models import StopPolicy
+from airflow_provider_cloudhpc.api.waiting import look_once
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.task import (
@@ -33,12 +34,16 @@ from airflow_provider_cloudhpc.triggers.simulation import CloudHPCSimulationTrig
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow_provider_cloudhpc.api.client import CloudHPCClient
+
 #: Seconds that ``defer(timeout=)`` lies behind the trigger's own deadline, which can still say what is known.
 DEFER_MARGIN = 600.0
 #: Longest time that a look of the reschedule mode insists on an answer, seconds: it remembers nothing until the next.
 RESCHEDULE_PATIENCE = 300.0
 #: Seconds between two of its attempts.
 RESCHEDULE_PAUSE = 30.0
+#: Where the state store of a task (Airflow 3.3) keeps when its wait began.
+WAIT_KEY = "cloudhpc_wait"
 
 
 class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
@@ -47,7 +52,11 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
 
     The result is the same in every mode: the final record as a plain dict (``id``, ``status``, ``folder``,
     ``script``, ``cpu``, ``ram``, ``cost`` in euro, ``cpu_hours``, ``idate``, ``edate``, ...). Looks by
-    ``GET /simulation/view-short/{id}``. A look that meets the account's quota is a "not yet".
+    ``GET /simulation/view-short/{id}``, in deferrable mode by listings that serve all waits of the account. A look that
+    meets the account's quota is a "not yet".
+
+    The deadline is fixed when the wait begins and holds over restarts of the triggerer; over retries of the task in
+    reschedule mode, and in every mode where the task has a state store (Airflow 3.3).
 
     :param simulation_id: the simulation: int, string, or the XCom of a task of this provider (templated)
     :param cloudhpc_conn_id: id of the Airflow connection (templated)
@@ -56,7 +65,8 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
         ``"hard"`` (which deletes its results)
     :param patience: seconds without one answer after which sight is lost (retryable)
     :param deferrable: wait in the triggerer; default: as ``operators.default_deferrable`` says
-    :param poke_interval: seconds between two looks; default 300, in deferrable mode 60
+    :param follow_output: write the new lines of the simulation's output to the task's log; in deferrable mode only
+    :param poke_interval: seconds between two looks; default 300, in deferrable mode 60 at the least
     :param timeout: seconds until the deadline; default: as ``sensors.default_timeout`` says (7 days)
     :raises AirflowFailException: the simulation failed or was stopped, or an argument is wrong
     :raises AirflowSensorTimeout: the deadline passed; unless ``on_timeout`` said otherwise it runs and bills on
@@ -76,6 +86,7 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
         on_timeout: str = StopPolicy.LEAVE.value,
         patience: float = DEFAULT_PATIENCE,
         deferrable: bool | None = None,
+        follow_output: bool = False,
         poke_interval: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
         **kwargs: Any,
@@ -94,6 +105,7 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
         self.on_timeout = on_timeout
         self.patience = patience
         self.deferrable = deferrable
+        self.follow_output = follow_output
 
     def execute(self, context: Mapping[str, Any]) -> Any:
         """Wait in the chosen mode; give the final record."""
@@ -105,28 +117,33 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
             self.tell_simulation(context, simulation_id)
         endless_allowed = self._deadline_given and policy is not StopPolicy.LEAVE
         now = time.time()
+        started = self._begin(context, simulation_id, now)
         if self.deferrable:
             self.defer(
                 trigger=CloudHPCSimulationTrigger(
                     simulation_id,
                     self.cloudhpc_conn_id,
                     poll_interval=self.poke_interval,
-                    started=now,
-                    deadline=now + self.timeout,
+                    started=started,
+                    deadline=started + self.timeout,
                     patience=self.patience,
                     endless_allowed=endless_allowed,
+                    follow_output=self.follow_output,
                 ),
                 method_name="execute_complete",
-                timeout=timedelta(seconds=self.timeout + DEFER_MARGIN),
+                timeout=timedelta(seconds=max(0.0, started + self.timeout - now) + DEFER_MARGIN),
             )
         self._watch = Watch(
             simulation_id,
             page=self.client.simulation_page(simulation_id),
-            started=now,
+            started=started,
+            now=now,
             patience=min(self.patience, RESCHEDULE_PATIENCE) if self.reschedule else self.patience,
             endless_allowed=endless_allowed,
-            tell=self.log.info,
+            tell=lambda line: self.log.info("%s", line),
         )
+        if not self.reschedule:
+            self.timeout = max(0.0, started + self.timeout - now)
         try:
             return super().execute(context)  # type: ignore[arg-type]
         except (AirflowSensorTimeout, AirflowSkipException) as error:
@@ -138,18 +155,18 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
     def poke(self, context: Mapping[str, Any]) -> bool | PokeReturnValue:
         """Look once; insist a while where nothing would be remembered until the next look."""
         while True:
-            ending: Ending | None
+            now = time.time()
             try:
-                ending = self._watch.seen(self.client.view_simulation_short(self._watch.simulation_id), time.time())
+                ending = look_once(self._watch, self._connect, now)
             except CloudHPCQuotaError as error:
                 self.log.warning("Not yet: %s", error)
                 return False
-            except CloudHPCError as error:
-                ending = self._watch.missed(error, time.time())
-                if ending is None and self.reschedule:
-                    time.sleep(CONFIRM_AFTER if self._watch.doubting else RESCHEDULE_PAUSE)
-                    continue
-            return False if ending is None else PokeReturnValue(True, self._conclude(ending))
+            if ending is not None:
+                return PokeReturnValue(True, self._conclude(ending))
+            if not self.reschedule or self._watch.answered >= now:
+                return False
+            doubt = self._watch.confirm_at
+            time.sleep(RESCHEDULE_PAUSE if doubt is None else max(0.0, doubt - now))
 
     def execute_complete(self, context: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:
         """Take over from the trigger."""
@@ -165,3 +182,26 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
         return conclude(
             ending, accept_stopped=self.accept_stopped, soft_fail=self.soft_fail, never_fail=self.never_fail
         )
+
+    def _connect(self, anew: bool) -> CloudHPCClient:
+        if anew:
+            self.__dict__.pop("hook", None)
+        return self.client
+
+    def _begin(self, context: Mapping[str, Any], simulation_id: int, now: float) -> float:
+        """Give when this wait began: now, or in an earlier try of the same task."""
+        store = context.get("task_state_store")
+        if store is None:
+            return now
+        task_instance = context["ti"]
+        # A Clear moves max_tries, a retry does not: only a retry goes on with the wait of the try before it.
+        wait = {"simulation_id": simulation_id, "max_tries": task_instance.max_tries}
+        try:
+            before = store.get(WAIT_KEY)
+            same = isinstance(before, dict) and wait.items() <= before.items()
+            if same and (self.reschedule or before["try_number"] < task_instance.try_number):
+                return float(before["started"])
+            store.set(WAIT_KEY, {**wait, "started": now, "try_number": task_instance.try_number})
+        except Exception as error:
+            self.log.warning("The task's state store cannot be used (%s): the deadline counts from this try", error)
+        return now

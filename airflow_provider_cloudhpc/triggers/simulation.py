@@ -4,19 +4,27 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import contextvars
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError
-from airflow_provider_cloudhpc.api.lifecycle import CONFIRM_AFTER, DEFAULT_PATIENCE, Ending, EndingKind, Watch
+from airflow_provider_cloudhpc.api.following import OutputFollower
+from airflow_provider_cloudhpc.api.lifecycle import DEFAULT_PATIENCE, Ending, EndingKind, Watch, duration
+from airflow_provider_cloudhpc.api.pacing import FIRST_BACKOFF
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
+from airflow_provider_cloudhpc.triggers.poller import Wait, current_pollers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from airflow_provider_cloudhpc.api.client import CloudHPCClient
+    from airflow_provider_cloudhpc.triggers.accounts import Account
+    from airflow_provider_cloudhpc.triggers.poller import Pollers
+
+#: A trigger that begins so many seconds after its wait did is not the first of this wait.
+RESTART_AFTER = 60.0
 
 
 class CloudHPCSimulationTrigger(BaseTrigger):
@@ -24,15 +32,19 @@ class CloudHPCSimulationTrigger(BaseTrigger):
     Fire when a simulation has ended, when the deadline has passed or when sight of it is lost.
 
     It always yields exactly one event, an :class:`~airflow_provider_cloudhpc.api.lifecycle.Ending` as plain data, and
-    never raises. Looks by ``GET /simulation/view-short/{id}``.
+    never raises. All triggers of one account share one poller, which looks by pages of
+    ``GET /simulation/index-short/...`` and by ``GET /simulation/view-short/{id}``, as the account's counters allow.
 
     :param simulation_id: the simulation
     :param cloudhpc_conn_id: id of the Airflow connection
-    :param poll_interval: seconds between two looks
+    :param poll_interval: seconds between two looks at the least; the poller takes the smallest of all its waits,
+        never less than 30, and more where the account's calls ask for it
     :param started: when the wait began, seconds since the epoch
     :param deadline: when it is given up, seconds since the epoch, fixed before the first deferral; None for never
     :param patience: seconds without one answer after which sight is lost
     :param endless_allowed: whether a ``*-static`` script may be waited for
+    :param follow_output: write the new lines of the simulation's output to the task's log; costs a call of its own
+        for each look
     """
 
     def __init__(
@@ -45,6 +57,7 @@ class CloudHPCSimulationTrigger(BaseTrigger):
         deadline: float | None = None,
         patience: float = DEFAULT_PATIENCE,
         endless_allowed: bool = False,
+        follow_output: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.simulation_id = simulation_id
@@ -54,6 +67,7 @@ class CloudHPCSimulationTrigger(BaseTrigger):
         self.deadline = deadline
         self.patience = patience
         self.endless_allowed = endless_allowed
+        self.follow_output = follow_output
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class and its arguments: plain data without secrets, they are stored in the database."""
@@ -67,6 +81,7 @@ class CloudHPCSimulationTrigger(BaseTrigger):
                 "deadline": self.deadline,
                 "patience": self.patience,
                 "endless_allowed": self.endless_allowed,
+                "follow_output": self.follow_output,
             },
         )
 
@@ -86,30 +101,41 @@ class CloudHPCSimulationTrigger(BaseTrigger):
         yield TriggerEvent(ending.to_dict())  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> Ending:
-        # In a thread: a connection's look-up and every call are blocking, and must not hold up other triggers.
-        client = await asyncio.to_thread(self._connect)
+        pollers = current_pollers()
+        now = pollers.clock.time()
+        started = now if self.started is None else self.started
+        account = await self._connect(pollers, now)
+        # Lines are told in this trigger's context, whoever tells them: by it they find the task's log.
+        context = contextvars.copy_context()
+        resumed = now - started > RESTART_AFTER
         watch = Watch(
             self.simulation_id,
-            page=client.simulation_page(self.simulation_id),
-            started=self.started or time.time(),
+            page=account.client.simulation_page(self.simulation_id),
+            started=started,
+            now=now,
             deadline=self.deadline,
             patience=self.patience,
             endless_allowed=self.endless_allowed,
-            tell=self.log.info,
+            tell=lambda line: context.run(self.log.info, "%s", line),
         )
+        if resumed:
+            self.log.info(
+                "The wait for simulation %d goes on in this triggerer; it began %s ago",
+                self.simulation_id,
+                duration(now - started),
+            )
+        follower = OutputFollower(resumed=resumed) if self.follow_output else None
+        return await pollers.wait(Wait(watch, self.cloudhpc_conn_id, self.poll_interval, follower), account)
+
+    async def _connect(self, pollers: Pollers, begun: float) -> Account:
         while True:
             try:
-                simulation = await asyncio.to_thread(client.view_simulation_short, self.simulation_id)
-                ending = watch.seen(simulation, time.time())
-            except CloudHPCError as error:
-                ending = watch.missed(error, time.time())
-            if ending is not None:
-                return ending
-            await asyncio.sleep(self._pause(watch))
-
-    def _pause(self, watch: Watch) -> float:
-        pause = max(self.poll_interval, CONFIRM_AFTER) if watch.doubting else self.poll_interval
-        return pause if self.deadline is None else max(0.0, min(pause, self.deadline - time.time()))
-
-    def _connect(self) -> CloudHPCClient:
-        return CloudHPCHook(self.cloudhpc_conn_id).get_conn()
+                return await pollers.connect(self.cloudhpc_conn_id)
+            except (AirflowNotFoundException, CloudHPCError):
+                raise
+            except Exception as error:
+                # Airflow's own database or API is down: that says nothing about the simulation.
+                if pollers.clock.time() - begun > self.patience:
+                    raise
+                self.log.warning("Connection %s cannot be read now: %s", self.cloudhpc_conn_id, error)
+            await pollers.clock.pause(FIRST_BACKOFF, asyncio.Event())

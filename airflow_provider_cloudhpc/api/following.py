@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The new lines of a growing text, each once."""
+
+from __future__ import annotations
+
+#: Longest output that is followed, characters: each look brings all of it again.
+MOST_FOLLOWED = 5_000_000
+#: How many lines are shown again where it is not known which were shown before.
+LAST_LINES = 20
+
+
+class OutputFollower:
+    """
+    Tell the new lines of a simulation's output, which every look brings as a whole.
+
+    :param resumed: whether an earlier follower, which is gone, may have told lines already
+    """
+
+    def __init__(self, *, resumed: bool = False) -> None:
+        self.is_over = False
+        self._told = ""
+        self._resumed = resumed
+
+    def new_lines(self, output: str, *, ended: bool = False) -> str:
+        """
+        Give the new whole lines as one text; "" where there are none.
+
+        :param output: the whole output so far
+        :param ended: whether no more will come: then the last line is told though its end is missing
+        """
+        if self.is_over:
+            return ""
+        whole = output if ended else output[: output.rfind("\n") + 1]
+        marker = ""
+        if self._resumed and whole:
+            marker = f"--- the wait went on in a new process; the last {LAST_LINES} lines so far:"
+        elif not whole.startswith(self._told):
+            if self._told.startswith(whole):
+                return ""  # an older answer from a cache
+            marker = f"--- the output began anew (the machine restarted?); its last {LAST_LINES} lines so far:"
+        self._resumed = False
+        new = whole.removeprefix(self._told) if not marker else ""
+        if marker:
+            new = "\n".join([marker, *whole.splitlines()[-LAST_LINES:]])
+        self._told = whole
+        if len(output) > MOST_FOLLOWED and not ended:
+            self.is_over = True
+            new += f"\n--- the output is longer than {MOST_FOLLOWED:,} characters and is not followed any further"
+        return new.strip("\n")
