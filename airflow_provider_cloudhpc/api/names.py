@@ -14,8 +14,10 @@ FORBIDDEN_CHARACTERS = ",()'$~\"#*?"
 
 #: Archives and files that the service leaves at the end of a run.
 RESULT_PATTERNS = ("*.tar.gz", "*.tgz", "*.zip", "*.rmed", "*.frd")
+#: The name under which a packed case travels.
+CASE_ARCHIVE = "upload.tar.gz"
 #: Archives in a case folder that are no results.
-NO_RESULT_PATTERNS = ("upload.tar.gz", "CloudHPC-massive-files*.tar.gz")
+NO_RESULT_PATTERNS = (CASE_ARCHIVE, "CloudHPC-massive-files*.tar.gz")
 
 _DIGEST_LENGTH = 12
 _MINTED = re.compile(rf"-([0-9a-z]{{{_DIGEST_LENGTH}}})-([0-9a-z]{{{_DIGEST_LENGTH}}})$")

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cloudhpc.api.aside import PART_SUFFIX
@@ -15,15 +17,17 @@ from airflow_provider_cloudhpc.api.errors import (
     CloudHPCValueError,
 )
 from airflow_provider_cloudhpc.api.names import check_folder, check_name, is_result
-from airflow_provider_cloudhpc.api.sources import FileSource
+from airflow_provider_cloudhpc.api.progress import format_bytes
 from airflow_provider_cloudhpc.api.transfer import Transfer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
     from airflow_provider_cloudhpc.api.downloading import OnExisting
     from airflow_provider_cloudhpc.api.models import StorageItem
+    from airflow_provider_cloudhpc.api.sources import Source
 
 log = logging.getLogger(__name__)
 
@@ -77,23 +81,29 @@ def check_source(source: Path, what: str = "source") -> int:
     raise CloudHPCValueError(f"{what} is {str(source)!r}: {problem}.")
 
 
-def upload_file(client: CloudHPCClient, source: Path, folder: str, filename: str) -> UploadedFile:
+def upload_file(
+    client: CloudHPCClient, source: Source, folder: str, filename: str, *, maybe_there: bool = False
+) -> UploadedFile:
     """
-    Put one local file into the storage and prove that it is there, whole.
+    Put one file into the storage and prove that it is there, whole.
 
     Two API calls (``POST /storage/upload-url``, ``DELETE /user/delete-cache``), and a third
     (``POST /storage/view-by-path``) only where the store names no hash.
 
     :param folder: storage folder
-    :raises CloudHPCValueError: the file or a name is unusable; nothing was sent
+    :param maybe_there: an earlier try may have sent it: look first (two API calls), and send nothing where the store's
+        own hash of what is there is that of the source
+    :raises CloudHPCValueError: a name is unusable; nothing was sent
     :raises CloudHPCTransferError: the file did not arrive
     """
-    size = check_source(source)
     folder, filename = check_folder(folder), check_name(filename, "filename")
     path = f"{folder}/{filename}"
     transfer = Transfer(client.network)
-    log.info("Uploading %s (%d bytes) to %s", source, size, path)
-    sent = transfer.upload(lambda: client.upload_url(folder, filename), FileSource(source))
+    if maybe_there and _is_there(client, transfer, path, source):
+        log.info("%s is in the storage already, by the store's own hash: not sent again", path)
+        return UploadedFile(path, folder, filename, source.size, "hash")
+    log.info("Uploading %s (%s) to %s", source.name, format_bytes(source.size), path)
+    sent = transfer.upload(lambda: client.upload_url(folder, filename), source)
     try:
         client.delete_cache()
     except CloudHPCError as error:
@@ -101,6 +111,15 @@ def upload_file(client: CloudHPCClient, source: Path, folder: str, filename: str
     if not sent.proven:
         _prove_by_listing(client, path, sent.size)
     return UploadedFile(path, folder, filename, sent.size, "hash" if sent.proven else "listing")
+
+
+def _is_there(client: CloudHPCClient, transfer: Transfer, path: str, source: Source) -> bool:
+    try:
+        item = client.view_by_path(path)
+        return item.size in (None, source.size) and transfer.holds(client.download_url(item.id), source)
+    except CloudHPCError as error:
+        log.info("Not known to be in the storage already: %s", error)
+        return False
 
 
 def _prove_by_listing(client: CloudHPCClient, path: str, size: int) -> None:
@@ -132,33 +151,67 @@ def list_folder(client: CloudHPCClient, folder: str) -> list[StorageItem]:
     return list(items.values())
 
 
-def result_items(client: CloudHPCClient, folder: str) -> list[StorageItem]:
+def result_items(
+    client: CloudHPCClient,
+    folder: str,
+    *,
+    patterns: Sequence[str] = (),
+    wait: float = 0.0,
+    poll_interval: float = 60.0,
+) -> list[StorageItem]:
     """
     Find the result archives of a folder.
 
+    :param patterns: shell patterns of file names, to be fetched in place of the result archives
+    :param wait: seconds to wait at the most for the first of them to appear
+    :param poll_interval: seconds between two looks
     :raises CloudHPCNotFoundError: there are none; the message names what is there
     """
-    items = list_folder(client, folder)
-    results = [item for item in items if not item.is_folder and is_result(item.basename)]
-    if not results:
-        names = ", ".join(sorted(item.basename for item in items)[:20]) or "nothing"
-        raise CloudHPCNotFoundError(
-            f"No result archives in the storage folder {folder!r}; it holds {names}. Results appear when a run has "
-            "ended (also every 10 hours, and after a sync), and the service deletes files 60 days after their creation."
-        )
-    return results
+    deadline = time.monotonic() + wait
+    while True:
+        items = [item for item in list_folder(client, folder) if not item.is_folder]
+        if patterns:
+            results = [item for item in items if any(fnmatchcase(item.basename, pattern) for pattern in patterns)]
+        else:
+            results = [item for item in items if is_result(item.basename)]
+        if results:
+            return results
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        log.info("No results in folder %s yet; looking again for %.0f s at the most", folder, left)
+        time.sleep(min(poll_interval, left))
+        client.delete_cache()
+    names = ", ".join(sorted(item.basename for item in items)[:20]) or "no files"
+    wanted = f"No file that fits {', '.join(patterns)}" if patterns else "No result archives"
+    raise CloudHPCNotFoundError(
+        f"{wanted} in the storage folder {folder!r}; it holds {names}. Results appear when a run has "
+        "ended (also every 10 hours, and after a sync), and the service deletes files 60 days after their creation."
+    )
+
+
+@dataclass(frozen=True)
+class DownloadedFile:
+    """
+    A file that was fetched.
+
+    :param path: where it is
+    :param was_there: it was there already, the same, and was left as it is
+    """
+
+    path: Path
+    was_there: bool
 
 
 def download_item(
     client: CloudHPCClient, item: StorageItem, directory: Path, *, on_existing: OnExisting = "error"
-) -> Path:
+) -> DownloadedFile:
     """
     Fetch one file of the storage into a local directory, under its own basename, when it is whole.
 
     One API call (``GET /storage/download/{id}``), or two where that gives no link.
 
     :param on_existing: what to do where another file of that name is; the same one is left as it is
-    :return: the file's path
     :raises CloudHPCTransferError: it did not arrive whole, or another file is there
     """
     # The name comes from the server: it is a name, never a path.
@@ -166,7 +219,8 @@ def download_item(
     if target.name.endswith(PART_SUFFIX):
         raise CloudHPCValueError(f"The stored file's name {item.basename!r} ends like an unfinished download.")
     directory.mkdir(parents=True, exist_ok=True)
-    transfer = Transfer(client.network)
-    log.info("Downloading %s (%s bytes) to %s", item.name, item.size if item.size is not None else "?", target)
-    transfer.download(lambda: client.download_url(item.id), target, size=item.size, on_existing=on_existing)
-    return target
+    log.info("Downloading %s (%s) to %s", item.name, "?" if item.size is None else format_bytes(item.size), target)
+    done = Transfer(client.network).download(
+        lambda: client.download_url(item.id), target, size=item.size, on_existing=on_existing
+    )
+    return DownloadedFile(target, done.skipped)

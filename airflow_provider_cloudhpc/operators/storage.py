@@ -1,50 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Upload a case's file, download a run's results."""
+"""Upload a case, download a run's results."""
 
 from __future__ import annotations
 
+import logging
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_cloudhpc.api.archive import pack_folder
+from airflow_provider_cloudhpc.api.downloading import OnExisting
 from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
-from airflow_provider_cloudhpc.api.names import check_folder, check_name, mint_folder
-from airflow_provider_cloudhpc.api.storage import check_source, download_item, result_items, upload_file
+from airflow_provider_cloudhpc.api.names import CASE_ARCHIVE, check_folder, check_name, mint_folder
+from airflow_provider_cloudhpc.api.progress import ProgressLog, format_bytes
+from airflow_provider_cloudhpc.api.sources import BytesSource, FileSource
+from airflow_provider_cloudhpc.api.storage import download_item, result_items, upload_file
+from airflow_provider_cloudhpc.api.unpack import unpack_archive
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
+from airflow_provider_cloudhpc.paths import open_source, put_object, read_path
 from airflow_provider_cloudhpc.task import CloudHPCTaskMixin, bad_input_fails, read_simulation_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_cloudhpc.api.models import StorageItem
+    from airflow_provider_cloudhpc.api.sources import Source
+
+log = logging.getLogger(__name__)
+
+#: Endings that are taken off an archive's name to call the folder it is unpacked into.
+_ARCHIVE_ENDINGS = (".tar.gz", ".tgz", ".tar")
 
 
 class CloudHPCUploadFileOperator(CloudHPCTaskMixin, BaseOperator):
     """
-    Upload one local file into a storage folder and prove that it arrived whole.
+    Upload one file into a storage folder and prove that it arrived whole.
 
     ``POST /storage/upload-url``, a PUT to the signed URL it answers, ``DELETE /user/delete-cache``; where the store
     names no hash, ``POST /storage/view-by-path`` too. Without ``folder`` a folder is minted that belongs to this task
-    of this run alone: the same on every retry, another after a Clear. The result is a dict: ``path``, ``folder``,
-    ``filename``, ``size`` (bytes), ``proof`` (``"hash"`` or ``"listing"``); hand ``.output["folder"]`` on.
+    of this run alone: the same on every retry, another after a Clear. A retry sends nothing where the store's own
+    hash says that the file is there. The result is a dict: ``path``, ``folder``, ``filename``, ``size`` (bytes),
+    ``proof`` (``"hash"`` or ``"listing"``); hand ``.output["folder"]`` on.
 
-    :param source: path of the file on the worker (templated). A folder travels as one archive.
+    :param source: path of a file on the worker, an ``ObjectStoragePath``, or a URI such as ``s3://my_conn@bucket/key``
+        (templated). A folder travels as one archive: :class:`CloudHPCUploadFolderOperator`.
+    :param data: in place of ``source``: the file's content, text or bytes (templated); needs ``filename``
     :param folder: storage folder (templated); None: one is minted
-    :param filename: name in the storage (templated); None: as the local file is called
+    :param filename: name in the storage (templated); None: as the source is called
     :param cloudhpc_conn_id: id of the Airflow connection (templated)
     :raises AirflowFailException: an argument is wrong; nothing was sent
     :raises CloudHPCTransferError: the file did not arrive whole
     """
 
-    template_fields: Sequence[str] = ("source", "folder", "filename", "cloudhpc_conn_id")
+    template_fields: Sequence[str] = ("source", "data", "folder", "filename", "cloudhpc_conn_id")
     ui_color = "#e3f2e1"
 
     def __init__(
         self,
         *,
-        source: str | Path,
+        source: Any = None,
+        data: str | bytes | None = None,
         folder: str | None = None,
         filename: str | None = None,
         cloudhpc_conn_id: str = CloudHPCHook.default_conn_name,
@@ -53,6 +71,7 @@ class CloudHPCUploadFileOperator(CloudHPCTaskMixin, BaseOperator):
         # Each entry is an XCom of its own too: that is what `.output["folder"]` reads.
         super().__init__(**{"multiple_outputs": True, **kwargs})
         self.source = source
+        self.data = data
         self.folder = folder
         self.filename = filename
         self.cloudhpc_conn_id = cloudhpc_conn_id
@@ -60,48 +79,130 @@ class CloudHPCUploadFileOperator(CloudHPCTaskMixin, BaseOperator):
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Upload the file; give where it is."""
         with bad_input_fails():
-            if not self.source or not isinstance(self.source, str | Path):
-                raise CloudHPCValueError(f"source is {self.source!r}: the path of a file on the worker is needed.")
-            source = Path(self.source).expanduser()
-            check_source(source)
-            filename = check_name(source.name if self.filename is None else self.filename, "filename")
+            source = self._source()
+            filename = source.name.rpartition("/")[2] if self.filename is None else self.filename
+            filename = check_name(filename, "filename")
             folder = minted_folder(context) if self.folder is None else check_folder(self.folder)
             client = self.client
-        uploaded = upload_file(client, source, folder, filename)
-        self.log.info("Uploaded %s: %d bytes, proven by %s", uploaded.path, uploaded.size, uploaded.proof)
-        return uploaded.to_dict()
+        return upload_file(client, source, folder, filename, maybe_there=is_retry(context)).to_dict()
+
+    def _source(self) -> Source:
+        if (self.source is None) == (self.data is None):
+            raise CloudHPCValueError("Exactly one of source and data is needed.")
+        if self.data is None:
+            return open_source(self.source)
+        if not isinstance(self.data, str | bytes):
+            raise CloudHPCValueError(f"data is of the type {type(self.data).__name__}: text or bytes are needed.")
+        name = check_name(self.filename or "", "filename")
+        return BytesSource(name, self.data.encode() if isinstance(self.data, str) else self.data)
+
+
+class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
+    """
+    Pack the content of a local folder and upload it as ``<folder>/upload.tar.gz``, the layout that the service wants.
+
+    The same content gives the same archive, so a retry sends nothing where the store's own hash says that it is there.
+    Calls and result as those of :class:`CloudHPCUploadFileOperator`. The archive is packed into the worker's temporary
+    directory first, and removed at the end.
+
+    :param source: path of a folder on the worker (templated)
+    :param folder: storage folder (templated); None: one is minted for this task of this run
+    :param exclude: shell patterns of what to leave out, such as ``processor*`` or ``*.orig`` (templated)
+    :param include_hidden: pack files whose name starts with a dot too
+    :param cloudhpc_conn_id: id of the Airflow connection (templated)
+    :raises AirflowFailException: an argument is wrong; nothing was sent
+    :raises CloudHPCArchiveError: the folder could not be packed; nothing was sent
+    :raises CloudHPCTransferError: the archive did not arrive whole
+    """
+
+    template_fields: Sequence[str] = ("source", "folder", "exclude", "cloudhpc_conn_id")
+    ui_color = "#e3f2e1"
+
+    def __init__(
+        self,
+        *,
+        source: str | Path,
+        folder: str | None = None,
+        exclude: str | Sequence[str] = (),
+        include_hidden: bool = False,
+        cloudhpc_conn_id: str = CloudHPCHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"multiple_outputs": True, **kwargs})
+        self.source = source
+        self.folder = folder
+        self.exclude = exclude
+        self.include_hidden = include_hidden
+        self.cloudhpc_conn_id = cloudhpc_conn_id
+
+    def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """Pack and upload the folder; give where it is."""
+        with bad_input_fails():
+            source = read_path(self.source, "source")
+            if not isinstance(source, Path):
+                raise CloudHPCValueError(f"source is {str(source)!r}: a folder on the worker is needed.")
+            folder = minted_folder(context) if self.folder is None else check_folder(self.folder)
+            client = self.client
+            with tempfile.TemporaryDirectory(prefix="cloudhpc-") as aside:
+                packed = pack_folder(
+                    source,
+                    Path(aside, CASE_ARCHIVE),
+                    exclude=[self.exclude] if isinstance(self.exclude, str) else list(self.exclude),
+                    include_hidden=self.include_hidden,
+                    progress=ProgressLog(f"Packing {source}", log),
+                )
+                log.info(
+                    "Packed %s: %d members, %s into %s",
+                    source,
+                    packed.members,
+                    format_bytes(packed.content_size),
+                    format_bytes(packed.size),
+                )
+                archive = FileSource(packed.path)
+                return upload_file(client, archive, folder, CASE_ARCHIVE, maybe_there=is_retry(context)).to_dict()
 
 
 class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
     """
-    Download result files into a local directory; each appears under its name only when it is whole.
+    Download result files; each appears under its name only when it is whole.
 
     Exactly one of ``paths``, ``folder`` and ``simulation_id`` says what: these files, or all result archives of the
     folder. ``POST /storage/view-by-path``, ``GET /storage/index/...`` for a folder's listing,
     ``GET /simulation/view-short/{id}`` for a simulation's folder, then ``GET /storage/download/{id}`` a file. The
-    result is the list of local paths.
+    result is the list of what was fetched: paths or URIs of the files, or of the folders they were unpacked into.
 
-    :param directory: local directory, made where missing (templated)
+    :param directory: local directory, made where missing; or an ``ObjectStoragePath`` or URI such as
+        ``s3://my_conn@bucket/prefix``: then files are verified on the worker first, and put there whole (templated)
     :param paths: path or paths in the storage (templated)
     :param folder: storage folder (templated)
     :param simulation_id: int, string, or the XCom of a task of this provider (templated)
+    :param patterns: shell patterns of file names, to be fetched in place of the result archives (templated)
+    :param extract: unpack each archive into a folder of its own name beside it, whole or not at all
+    :param on_existing: what to do where another file of that name is: ``"error"``, ``"overwrite"`` or ``"keep"``; the
+        same one (length and hash) is left as it is. For ``extract`` it speaks of the folder too.
+    :param wait_for_results: seconds to wait at the most for the first result to appear
     :param cloudhpc_conn_id: id of the Airflow connection (templated)
     :raises AirflowFailException: an argument is wrong; nothing was asked
     :raises CloudHPCNotFoundError: there are no such files; the message names what is there
-    :raises CloudHPCTransferError: a file did not arrive whole
+    :raises CloudHPCTransferError: a file did not arrive whole, or another one is there
+    :raises CloudHPCArchiveError: an archive is damaged or hostile; nothing of it was kept
     """
 
-    template_fields: Sequence[str] = ("directory", "paths", "folder", "simulation_id", "cloudhpc_conn_id")
+    template_fields: Sequence[str] = ("directory", "paths", "folder", "simulation_id", "patterns", "cloudhpc_conn_id")
     operator_extra_links = (CloudHPCSimulationLink(),)
     ui_color = "#e3f2e1"
 
     def __init__(
         self,
         *,
-        directory: str | Path,
+        directory: Any,
         paths: str | Sequence[str] | None = None,
         folder: str | None = None,
         simulation_id: Any = None,
+        patterns: str | Sequence[str] = (),
+        extract: bool = False,
+        on_existing: OnExisting = "error",
+        wait_for_results: float = 0.0,
         cloudhpc_conn_id: str = CloudHPCHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -110,35 +211,45 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
         self.paths = paths
         self.folder = folder
         self.simulation_id = simulation_id
+        self.patterns = patterns
+        self.extract = extract
+        self.on_existing = on_existing
+        self.wait_for_results = wait_for_results
         self.cloudhpc_conn_id = cloudhpc_conn_id
 
     def execute(self, context: Mapping[str, Any]) -> list[str]:
-        """Download the files; give their local paths."""
+        """Download the files; give where they are."""
         with bad_input_fails():
-            if not self.directory or not isinstance(self.directory, str | Path):
-                raise CloudHPCValueError(f"directory is {self.directory!r}: the path of a local directory is needed.")
-            directory = Path(self.directory).expanduser()
-            if directory.exists() and not directory.is_dir():
-                raise CloudHPCValueError(f"directory is {str(directory)!r}: that is a file.")
+            directory = self._directory()
             given = [name for name in ("paths", "folder", "simulation_id") if getattr(self, name) not in (None, "", [])]
             if len(given) != 1:
                 raise CloudHPCValueError(
                     f"Exactly one of paths, folder and simulation_id is needed; given: {', '.join(given) or 'none'}."
                 )
-            paths = [self.paths] if isinstance(self.paths, str) else list(self.paths or ())
-            paths = [check_folder(path, "paths") for path in paths]
+            paths = [check_folder(path, "paths") for path in _several(self.paths)]
             folder = None if not self.folder else check_folder(self.folder)
             simulation_id = read_simulation_id(self.simulation_id)
             if not paths and folder is None and simulation_id is None:
-                raise CloudHPCValueError(
-                    "simulation_id is None: there is no simulation whose results could be fetched."
-                )
+                raise CloudHPCValueError("simulation_id is None: there is no simulation to fetch results of.")
             _ = self.client
         items = self._items(context, paths, folder, simulation_id)
         self._check_distinct(items)
-        files = [str(download_item(self.client, item, directory)) for item in items]
-        self.log.info("Downloaded %d files into %s", len(files), directory)
-        return files
+        fetched = [self._fetch(item, directory) for item in items]
+        log.info("Downloaded %d files into %s", len(fetched), directory)
+        return fetched
+
+    def _directory(self) -> Any:
+        if self.on_existing not in get_args(OnExisting):
+            raise CloudHPCValueError(
+                f"on_existing is {self.on_existing!r}: one of {', '.join(map(repr, get_args(OnExisting)))} is needed."
+            )
+        directory = read_path(self.directory, "directory")
+        if isinstance(directory, Path):
+            if directory.exists() and not directory.is_dir():
+                raise CloudHPCValueError(f"directory is {str(directory)!r}: that is a file.")
+        elif self.extract:
+            raise CloudHPCValueError(f"directory is {str(directory)!r}: extract needs a local directory.")
+        return directory
 
     def _items(
         self, context: Mapping[str, Any], paths: list[str], folder: str | None, simulation_id: int | None
@@ -148,7 +259,7 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
         if simulation_id is not None:
             self.tell_simulation(context, simulation_id)
             folder = self.client.view_simulation_short(simulation_id).folder
-        return result_items(self.client, folder or "")
+        return result_items(self.client, folder or "", patterns=_several(self.patterns), wait=self.wait_for_results)
 
     @staticmethod
     def _check_distinct(items: list[StorageItem]) -> None:
@@ -162,6 +273,38 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
                 raise CloudHPCValueError(
                     f"Several files are called {', '.join(twice)}: download them into different directories."
                 )
+
+    def _fetch(self, item: StorageItem, directory: Any) -> str:
+        if not isinstance(directory, Path):
+            target = directory / check_name(item.basename, "the stored file's name")
+            with tempfile.TemporaryDirectory(prefix="cloudhpc-") as aside:
+                put_object(download_item(self.client, item, Path(aside)).path, target, self.on_existing)
+            return str(target)
+        file = download_item(self.client, item, directory, on_existing=self.on_existing)
+        ending = next((ending for ending in _ARCHIVE_ENDINGS if item.basename.endswith(ending)), None)
+        if not self.extract or ending is None:
+            return str(file.path)
+        folder = directory / item.basename.removesuffix(ending)
+        if folder.exists() and (self.on_existing == "keep" or file.was_there):
+            log.info("Kept %s, which was there", folder)
+            return str(folder)
+        unpacked = unpack_archive(
+            file.path,
+            folder,
+            replace=self.on_existing == "overwrite",
+            progress=ProgressLog(f"Unpacking {item.basename}", log),
+        )
+        log.info("Unpacked %s: %d members, %s", folder, unpacked.members, format_bytes(unpacked.content_size))
+        return str(folder)
+
+
+def _several(value: str | Sequence[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def is_retry(context: Mapping[str, Any]) -> bool:
+    """Whether an earlier try of the running task may have got somewhere."""
+    return bool(context["ti"].try_number > 1)
 
 
 def minted_folder(context: Mapping[str, Any]) -> str:
