@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cloudhpc.api.attempts import Attempt, Verdict, compare, guess
 from airflow_provider_cloudhpc.api.errors import CloudHPCError
 from airflow_provider_cloudhpc.api.launch_types import (
+    DEFAULT_SETTLE,
     Action,
     CloudHPCLaunchError,
     Find,
@@ -53,8 +54,6 @@ if TYPE_CHECKING:
 
     Steps = Generator[Action, Any, Launched]
 
-#: Default for how long a launch that is not seen is looked for, seconds; longer than the read timeout of a post.
-DEFAULT_SETTLE = 120.0
 #: Pages of the listing that are read for a launch of a moment ago, and for one that an earlier try may have made.
 RECENT_PAGES, ALL_PAGES = 3, 100
 #: Longest pause between two looks while settling, seconds.

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from airflow_provider_cloudhpc.api.models import Simulation
 
 
+#: Default for how long a launch that is not seen is looked for, seconds; longer than the read timeout of a post.
+DEFAULT_SETTLE = 120.0
+
+
 class OnConflict(StrEnum):
     """What is done about a simulation that is already active in a folder that the user named."""
 

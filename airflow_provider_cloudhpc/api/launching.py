@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_provider_cloudhpc.api import launch_types as steps
 from airflow_provider_cloudhpc.api.errors import (
     CloudHPCAnswerError,
+    CloudHPCAuthError,
     CloudHPCConnectionError,
     CloudHPCError,
     CloudHPCNotFoundError,
+    CloudHPCQuotaError,
     CloudHPCRefusedError,
 )
 from airflow_provider_cloudhpc.api.models import LaunchRequest, Simulation, StopSignal
@@ -77,7 +79,8 @@ class Launcher:
         :raises CloudHPCLaunchError: going on might bill twice; a person has to look
         :raises CloudHPCError: nothing was started, or nothing could be learned; another try goes on from here
         """
-        running = machine.steps(self._store.load() if self._store else None)
+        # With `adopt` nothing that was kept counts: it is the way out where that cannot be read.
+        running = machine.steps(self._store.load() if self._store and machine.adopt is None else None)
         outcome: Any = None
         while True:
             try:
@@ -168,6 +171,8 @@ class Launcher:
     def _post(self, request: LaunchRequest) -> steps.Answer:
         try:
             return steps.Answer(self._client.add_simulation(request))
+        except (CloudHPCAuthError, CloudHPCQuotaError) as refusal:
+            return steps.Answer(started=False, error=refusal)
         except CloudHPCRefusedError as refusal:
             return steps.Answer(started=False, error=explain_refusal(self._client, request, refusal))
         except (CloudHPCConnectionError, CloudHPCAnswerError) as error:

@@ -6,22 +6,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_cloudhpc.api.errors import (
-    CloudHPCAnswerError,
-    CloudHPCConnectionError,
-    CloudHPCError,
-    CloudHPCRefusedError,
-    CloudHPCValueError,
-)
+from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
+from airflow_provider_cloudhpc.api.launch_types import DEFAULT_SETTLE, OnAmbiguous, OnConflict
 from airflow_provider_cloudhpc.api.lifecycle import STATIC_SUFFIX
-from airflow_provider_cloudhpc.api.models import LaunchRequest, StopPolicy
+from airflow_provider_cloudhpc.api.models import StopPolicy, StopSignal
 from airflow_provider_cloudhpc.api.names import check_folder
-from airflow_provider_cloudhpc.api.options import build_request, check_offered, explain_refusal
+from airflow_provider_cloudhpc.api.options import build_request, check_offered
 from airflow_provider_cloudhpc.api.stopping import active_in_folder, stop, wait_until_over
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
+from airflow_provider_cloudhpc.operators.launching import launch
 from airflow_provider_cloudhpc.task import CloudHPCTaskMixin, bad_input_fails, read_policy, read_simulation_id
 
 if TYPE_CHECKING:
@@ -36,6 +32,11 @@ class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
     known here, or after a refusal. The result is the simulation's id (int), pushed at once also as ``simulation_id``,
     with ``folder`` and the link.
 
+    It bills once: a retry goes on with what an earlier try launched, a Clear stops that (softly) if it still runs and
+    launches again. Where an answer is lost ``GET /simulation/index-short/...`` decides. In a folder that an upload
+    minted that holds on every version of Airflow; what is weaker in a folder that you name, before Airflow 3.3, is
+    told in the documentation (launching).
+
     :param cpu: vCPUs: 1, 2, 4, 8, 16, 32, ... (templated)
     :param ram: RAM tier: ``highcpu``, ``standard``, ``highmem``, ... (templated)
     :param script: solver: ``fds6.9.1``, ``openFoam-v2406``, ``custom-script``, ... (templated). A ``*-static`` script
@@ -43,12 +44,32 @@ class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
     :param folder: storage folder of the case (templated)
     :param mesh: storage folder of a mesh (templated)
     :param preemptible: True for a spot machine, False for a regular one, None to leave the choice to the account
+    :param adopt: id of a simulation in this folder to take in place of a launch (templated): the answer to an error
+        that lists candidates
+    :param on_conflict: what is done about a simulation that is active in a folder that you named: ``"fail"``,
+        ``"adopt_active"`` (take it, if it is the only one) or ``"launch"`` (beside it)
+    :param on_ambiguous: what is done where the launch's answer was lost and the listing shows none after ``settle``
+        seconds: ``"fail"``, or ``"relaunch"``, which may bill twice
+    :param settle: seconds to look for a launch whose answer was lost; it may come late, the listing may lag
     :param cloudhpc_conn_id: id of the Airflow connection (templated)
-    :raises AirflowFailException: an argument is wrong (nothing was sent), or the launch's answer was lost
+    :raises AirflowFailException: an argument is wrong (nothing was sent), or going on might bill twice
     :raises CloudHPCRefusedError: the service refused the launch; nothing was started
     """
 
-    template_fields: Sequence[str] = ("cpu", "ram", "script", "folder", "mesh", "preemptible", "cloudhpc_conn_id")
+    template_fields: Sequence[str] = (
+        "cpu",
+        "ram",
+        "script",
+        "folder",
+        "mesh",
+        "preemptible",
+        "adopt",
+        "on_conflict",
+        "on_ambiguous",
+        "cloudhpc_conn_id",
+    )
+    #: Tells a task that launches from others, also where it is mapped.
+    launches_simulations = True
     operator_extra_links = (CloudHPCSimulationLink(),)
     ui_color = "#fbe9d0"
 
@@ -61,6 +82,10 @@ class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         folder: str,
         mesh: str | None = None,
         preemptible: bool | None = None,
+        adopt: Any = None,
+        on_conflict: str = OnConflict.FAIL.value,
+        on_ambiguous: str = OnAmbiguous.FAIL.value,
+        settle: float = DEFAULT_SETTLE,
         cloudhpc_conn_id: str = CloudHPCHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -71,6 +96,10 @@ class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         self.folder = folder
         self.mesh = mesh
         self.preemptible = preemptible
+        self.adopt = adopt
+        self.on_conflict = on_conflict
+        self.on_ambiguous = on_ambiguous
+        self.settle = settle
         self.cloudhpc_conn_id = cloudhpc_conn_id
 
     def execute(self, context: Mapping[str, Any]) -> int:
@@ -84,35 +113,26 @@ class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
                 mesh=self.mesh,
                 preemptible=self.preemptible,
             )
-            check_offered(self.client, request)
+            client = self.client
         if request.script.endswith(STATIC_SUFFIX):
             self.log.warning(
                 "%s is a bare machine: it runs and BILLS until it is stopped. Make CloudHPCStopSimulationOperator "
                 "its teardown.",
                 request.script,
             )
-        simulation_id = self._launch(request)
-        self.tell_simulation(context, simulation_id, request.folder)
-        page = self.client.simulation_page(simulation_id)
-        self.log.info("Simulation %d is started in folder %s: %s", simulation_id, request.folder, page)
-        return simulation_id
-
-    def _launch(self, request: LaunchRequest) -> int:
-        try:
-            return self.client.add_simulation(request)
-        except CloudHPCRefusedError as refusal:
-            error: CloudHPCError = explain_refusal(self.client, request, refusal)
-        except (CloudHPCConnectionError, CloudHPCAnswerError) as lost:
-            if isinstance(lost, CloudHPCConnectionError) and not lost.sent:
-                raise
-            # A retry would start, and bill, a second one.
-            raise AirflowFailException(
-                f"The launch in folder {request.folder!r} was sent and its answer lost: it may or may not run and "
-                f"BILL. It is not sent again. Look at {self.client.simulation_page(0).rpartition('/')[0]} for a "
-                f"simulation in this folder; stop it, or clear this task to launch again. {lost}"
-            ) from None
-        with bad_input_fails():
-            raise error
+        launched = launch(
+            context,
+            client,
+            request,
+            adopt=self.adopt,
+            on_conflict=self.on_conflict,
+            on_ambiguous=self.on_ambiguous,
+            settle=self.settle,
+            prepare=lambda: check_offered(client, request),
+            stop_signal=StopSignal.SOFT,
+        )
+        self.tell_simulation(context, launched.simulation_id, request.folder)
+        return launched.simulation_id
 
 
 class CloudHPCStopSimulationOperator(CloudHPCTaskMixin, BaseOperator):

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launch of an operator: what Airflow says about the try, where the state is kept, whose the folder is."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_cloudhpc.api.attempts import Attempt
+from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
+from airflow_provider_cloudhpc.api.launch import LaunchMachine
+from airflow_provider_cloudhpc.api.launch_types import (
+    CloudHPCLaunchError,
+    How,
+    Launched,
+    LaunchState,
+    OnAmbiguous,
+    OnConflict,
+    Ownership,
+)
+from airflow_provider_cloudhpc.api.launching import Launcher
+from airflow_provider_cloudhpc.api.names import is_minted_by, mint_folder
+from airflow_provider_cloudhpc.task import bad_input_fails, read_simulation_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from enum import StrEnum
+
+    from airflow_provider_cloudhpc.api.client import CloudHPCClient
+    from airflow_provider_cloudhpc.api.models import LaunchRequest, Simulation, StopSignal
+
+    Choice = TypeVar("Choice", bound=StrEnum)
+
+log = logging.getLogger(__name__)
+
+#: Key of the launch in the task's state store.
+STATE_KEY = "cloudhpc_launch"
+#: Pauses before the state is written again while Airflow's API is down, seconds.
+SAVE_PAUSES = (1.0, 4.0, 10.0, 20.0)
+#: How many Clears of the task that minted a folder are thought of.
+_GENERATIONS = 64
+
+
+class TaskStateStore:
+    """The task's state store (Airflow 3.3), which outlives retries and Clears."""
+
+    def __init__(self, accessor: Any) -> None:
+        self._accessor = accessor
+
+    def load(self) -> LaunchState | None:
+        """Give what was saved last, None where nothing was."""
+        data = self._accessor.get(STATE_KEY)
+        if data is None:
+            return None
+        try:
+            return LaunchState.from_dict(data)
+        except (TypeError, ValueError) as error:
+            message = str(error)
+        raise CloudHPCLaunchError(
+            "What an earlier try kept of its launch is not understood; nothing was launched. Look whether a simulation "
+            f"of it runs, then set adopt=<its id>, or delete {STATE_KEY!r} from the task's state store. {message}"
+        )
+
+    def save(self, state: LaunchState) -> None:
+        """Keep a state; insists while Airflow's API is down for a moment."""
+        for pause in (*SAVE_PAUSES, None):
+            try:
+                self._accessor.set(STATE_KEY, state.to_dict())
+            except Exception as error:
+                if pause is None:
+                    raise
+                log.warning("The state of the launch could not be kept (%s); again in %.0f s.", error, pause)
+                time.sleep(pause)
+            else:
+                return
+
+
+def state_store(context: Mapping[str, Any]) -> TaskStateStore | None:
+    """Give the task's state store; None before Airflow 3.3."""
+    accessor = context.get("task_state_store")
+    return None if accessor is None else TaskStateStore(accessor)
+
+
+def current_attempt(context: Mapping[str, Any]) -> Attempt:
+    """Give Airflow's counters of this try."""
+    task_instance = context["ti"]
+    return Attempt(task_instance.try_number, task_instance.max_tries, context["task"].retries or 0)
+
+
+def own_folder(context: Mapping[str, Any], generation: int | None = None) -> str:
+    """
+    Give the folder that is minted for the running task.
+
+    :param generation: its ``max_tries``, which changes with each Clear; None for this try's
+    """
+    ti = context["ti"]
+    if generation is None:
+        generation = ti.max_tries
+    return mint_folder(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, generation)
+
+
+def ownership_of(folder: str, context: Mapping[str, Any]) -> Ownership:
+    """
+    Tell whose a folder is. One that this run minted, but that several tasks launch in, is nobody's alone.
+
+    :param folder: as :func:`~airflow_provider_cloudhpc.api.names.check_folder` gives it
+    """
+    ti = context["ti"]
+    if not is_minted_by(folder, ti.dag_id, ti.run_id):
+        return Ownership.NAMED
+    if folder == own_folder(context):
+        return Ownership.TASK
+    tasks = context["task"].dag.tasks
+    minter = next(
+        (
+            (task.task_id, map_index)
+            for task in tasks
+            for map_index in {-1, ti.map_index}
+            for generation in range(_GENERATIONS)
+            if mint_folder(ti.dag_id, ti.run_id, task.task_id, map_index, generation) == folder
+        ),
+        None,
+    )
+    if minter is None or minter[1] != ti.map_index:
+        return Ownership.NAMED
+    sharing = [
+        task.task_id
+        for task in tasks
+        if task.task_id != ti.task_id
+        and getattr(getattr(task, "operator_class", task), "launches_simulations", False)
+        and minter[0] in task.upstream_task_ids
+    ]
+    return Ownership.NAMED if sharing else Ownership.RUN
+
+
+def read_choice(kind: type[Choice], value: Any, what: str) -> Choice:
+    """
+    Read one of an enum's values.
+
+    :raises CloudHPCValueError: naming the argument, the value and what is allowed
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        pass
+    raise CloudHPCValueError(f"{what} is {value!r}: one of {', '.join(repr(one.value) for one in kind)} is needed.")
+
+
+def launch(
+    context: Mapping[str, Any],
+    client: CloudHPCClient,
+    request: LaunchRequest,
+    *,
+    adopt: Any = None,
+    on_conflict: Any = OnConflict.FAIL,
+    on_ambiguous: Any = OnAmbiguous.FAIL,
+    settle: float,
+    prepare: Callable[[], None],
+    judge: Callable[[Simulation], LaunchRequest | None] | None = None,
+    stop_signal: StopSignal,
+) -> Launched:
+    """
+    Launch in this try of a task, or go on with what an earlier one launched.
+
+    :param judge: decides about a simulation that ended before a retry; None: a retry takes it as it is
+    :raises AirflowFailException: a person has to look, or an argument is wrong
+    :raises CloudHPCError: nothing was started, or nothing could be learned; a retry goes on from here
+    """
+    store = state_store(context)
+    attempt = current_attempt(context)
+    with bad_input_fails():
+        ownership = ownership_of(request.folder, context)
+        machine = LaunchMachine(
+            request=request,
+            attempt=attempt,
+            ownership=ownership,
+            remembers=store is not None,
+            earlier_folders=tuple(
+                own_folder(context, generation) for generation in range(attempt.retries, attempt.max_tries)
+            )
+            if ownership is Ownership.TASK
+            else (),
+            adopt=read_simulation_id(adopt, "adopt"),
+            on_conflict=read_choice(OnConflict, on_conflict, "on_conflict"),
+            on_ambiguous=read_choice(OnAmbiguous, on_ambiguous, "on_ambiguous"),
+            judges=judge is not None,
+            settle=settle,
+        )
+        if store is None and ownership is Ownership.NAMED:
+            log.warning(
+                "This version of Airflow keeps nothing between tries: in a folder that was named (%s) a retry sees "
+                "an active simulation, but not one that has ended. A folder that an upload mints has no such gap.",
+                request.folder,
+            )
+        launcher = Launcher(
+            client, store, prepare=prepare, judge=judge or (lambda simulation: None), stop_signal=stop_signal
+        )
+        try:
+            launched = launcher.run(machine)
+        except CloudHPCLaunchError as error:
+            message = str(error)
+        else:
+            page = client.simulation_page(launched.simulation_id)
+            said = {
+                How.LAUNCHED: "is started",
+                How.REATTACHED: "was started by an earlier try: this one goes on with it",
+                How.ADOPTED: "is taken as this task's",
+            }[launched.how]
+            log.info("Simulation %d %s in folder %s: %s", launched.simulation_id, said, request.folder, page)
+            return launched
+    raise AirflowFailException(message)

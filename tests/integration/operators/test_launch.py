@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A launch over real sockets: the emulator's ledger says how often it was billed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_cloudhpc.api.errors import CloudHPCError
+from airflow_provider_cloudhpc.api.names import mint_folder
+from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
+from airflow_provider_cloudhpc.operators.simulation import CloudHPCAddSimulationOperator
+from airflow_provider_cloudhpc.operators.storage import CloudHPCUploadFileOperator
+from tests.integration.operators.airflow_task import AirflowTask
+
+ADD = "POST /simulation/add"
+#: Seconds to look for a lost launch: longer than what the faults here delay and hide.
+SETTLE = 6.0
+MINTED = mint_folder("dag", "manual__1", "upload", -1, 2)
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudHPCEmulator]:
+    with CloudHPCEmulator(port=0) as emulator:
+        connection = {"conn_type": "cloudhpc", "host": emulator.url, "password": emulator.api_key}
+        monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+        emulator.control.plan(running=None)
+        for folder in (MINTED, "case", "elsewhere"):
+            emulator.control.file(f"{folder}/upload.tar.gz", b"a case")
+        yield emulator
+
+
+def adding(folder: str = MINTED, **more: Any) -> CloudHPCAddSimulationOperator:
+    values = {"cpu": 2, "ram": "highcpu", "script": "custom-script", "folder": folder, "settle": SETTLE, **more}
+    return CloudHPCAddSimulationOperator(task_id="add", **values)
+
+
+def with_upload(folder: str = MINTED, *others: str, **more: Any) -> list[Any]:
+    """The launch, the upload that minted its folder, and other tasks that launch in it."""
+    add = adding(folder, **more)
+    upload = CloudHPCUploadFileOperator(task_id="upload", source="/nowhere")
+    upload >> add
+    more_adds = [
+        CloudHPCAddSimulationOperator(task_id=name, cpu=2, ram="highcpu", script="custom-script", folder=folder)
+        for name in others
+    ]
+    for other in more_adds:
+        upload >> other
+    return [add, upload, *more_adds]
+
+
+def statuses(emulator: CloudHPCEmulator) -> list[int]:
+    """Statuses of all launched simulations, in order of their launch."""
+    from airflow_provider_cloudhpc.api.client import CloudHPCClient
+
+    with CloudHPCClient(emulator.api_key, emulator.api_url) as client:
+        return [int(client.view_simulation_short(one.id).status or 0) for one in emulator.ledger.launches]
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_launch_in_a_minted_folder_is_one_call(emulator: CloudHPCEmulator, remembers: bool) -> None:
+    task = AirflowTask(with_upload, remembers=remembers)
+    simulation_id = task.run()
+    assert [launch.id for launch in emulator.ledger.launches] == [simulation_id]
+    assert emulator.ledger.by_endpoint() == {ADD: 1}
+    assert task.instance.xcoms["simulation_id"] == simulation_id
+    assert task.instance.xcoms["folder"] == MINTED
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+@pytest.mark.parametrize("fault", [{"kind": "reset_after"}, {"kind": "late_effect", "after": 2.0}, {"kind": "html"}])
+def test_a_lost_answer_in_a_minted_folder_is_found(
+    emulator: CloudHPCEmulator, remembers: bool, fault: dict[str, Any]
+) -> None:
+    if fault["kind"] == "html":  # an HTML page under 200 in place of the answer: nothing happened
+        emulator.control.fault("html", ADD)
+        with pytest.raises(AirflowFailException, match="adopt=<its id>"):
+            AirflowTask(with_upload, remembers=remembers).run()
+        assert emulator.ledger.launches == []
+        assert emulator.ledger.count(ADD) == 1
+        return
+    emulator.control.fault(endpoint=ADD, **fault)
+    task = AirflowTask(with_upload, remembers=remembers)
+    assert [task.run()] == [launch.id for launch in emulator.ledger.launches]
+    assert emulator.ledger.count(ADD) == 1
+
+
+def test_a_lost_answer_while_the_listing_lags(emulator: CloudHPCEmulator) -> None:
+    emulator.control.settings(simulation_lag=3.0)
+    emulator.control.fault("reset_after", ADD)
+    task = AirflowTask(with_upload)
+    assert [task.run()] == [launch.id for launch in emulator.ledger.launches]
+
+
+def test_a_lost_answer_in_a_named_folder_names_the_candidates(emulator: CloudHPCEmulator) -> None:
+    emulator.control.fault("reset_after", ADD)
+    task = AirflowTask(lambda: adding("case"))
+    with pytest.raises(AirflowFailException) as caught:
+        task.run()
+    (launch,) = emulator.ledger.launches
+    assert f"{launch.id} (" in str(caught.value)
+    assert "adopt=<id>" in str(caught.value)
+    # What the message says works.
+    taking = AirflowTask(lambda: adding("case", adopt=str(launch.id)))
+    taking.store, taking.instance = task.store, task.instance
+    assert taking.clear() == launch.id
+    assert len(emulator.ledger.launches) == 1
+
+
+def test_relaunch_where_it_is_asked_for(emulator: CloudHPCEmulator) -> None:
+    emulator.control.fault("reset_before", ADD)
+    task = AirflowTask(lambda: with_upload(on_ambiguous="relaunch", settle=1.0))
+    assert [task.run()] == [launch.id for launch in emulator.ledger.launches]
+    assert emulator.ledger.count(ADD) == 2
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_retry_reattaches_and_a_clear_launches_again(emulator: CloudHPCEmulator, remembers: bool) -> None:
+    task = AirflowTask(with_upload, remembers=remembers)
+    first = task.run()
+    assert task.retry() == first
+    assert len(emulator.ledger.launches) == 1
+    second = task.clear()
+    assert [launch.id for launch in emulator.ledger.launches] == [first, second]
+    assert statuses(emulator)[0] == 50, "the one from before the Clear is stopped"
+    assert task.retry() == second
+    assert len(emulator.ledger.launches) == 2
+
+
+def test_a_refused_launch_is_posted_by_the_retry(emulator: CloudHPCEmulator) -> None:
+    emulator.control.fault("quota", ADD)
+    task = AirflowTask(with_upload)
+    with pytest.raises(CloudHPCError):
+        task.run()
+    assert task.retry() == emulator.ledger.launches[0].id
+    assert len(emulator.ledger.launches) == 1
+
+
+def test_the_state_cannot_be_kept_before_the_post(emulator: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_cloudhpc.operators.launching.SAVE_PAUSES", ())
+    task = AirflowTask(with_upload)
+    assert task.store is not None
+    task.store.broken_after = 0
+    with pytest.raises(ConnectionError):
+        task.run()
+    assert emulator.ledger.count(ADD) == 0
+
+
+def test_the_state_cannot_be_kept_after_the_post(emulator: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_cloudhpc.operators.launching.SAVE_PAUSES", ())
+    task = AirflowTask(with_upload)
+    assert task.store is not None
+    task.store.broken_after = 1
+    first = task.run()
+    task.store.broken_after = None
+    assert task.retry() == first
+    assert len(emulator.ledger.launches) == 1
+
+
+@pytest.mark.parametrize("on_conflict", ["fail", "adopt_active", "launch"])
+def test_a_named_folder_that_is_in_use(emulator: CloudHPCEmulator, on_conflict: str) -> None:
+    (other,) = emulator.control.simulation(folder="case", running=None)
+    launched = len(emulator.ledger.launches)
+    task = AirflowTask(lambda: adding("case", on_conflict=on_conflict))
+    if on_conflict == "fail":
+        with pytest.raises(AirflowFailException, match=f"{other} .*BILL"):
+            task.run()
+    elif on_conflict == "adopt_active":
+        assert task.run() == other
+    else:
+        assert task.run() != other
+    assert len(emulator.ledger.launches) - launched == (on_conflict == "launch")
+
+
+@pytest.mark.parametrize("others", [(), ("another",)])
+def test_a_minted_folder_that_two_tasks_launch_in_is_nobodys_alone(
+    emulator: CloudHPCEmulator, others: tuple[str, ...]
+) -> None:
+    emulator.control.fault("reset_after", ADD)
+    task = AirflowTask(lambda: with_upload(MINTED, *others))
+    if others:
+        with pytest.raises(AirflowFailException, match="adopt=<id>"):
+            task.run()
+    else:
+        task.run()
+    assert len(emulator.ledger.launches) == 1
+
+
+def test_mapped_tasks_that_share_a_folder_take_nothing_from_each_other(emulator: CloudHPCEmulator) -> None:
+    emulator.control.fault("reset_after", ADD)
+    with pytest.raises(AirflowFailException, match="adopt=<id>"):
+        AirflowTask(with_upload, map_index=3).run()
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "said"),
+    [
+        ("on_conflict", "ask", "one of 'fail', 'adopt_active', 'launch' is needed"),
+        ("on_ambiguous", "maybe", "one of 'fail', 'relaunch' is needed"),
+        ("adopt", "the last one", "a whole number above 0"),
+    ],
+)
+def test_bad_input_fails_before_any_call(emulator: CloudHPCEmulator, argument: str, value: str, said: str) -> None:
+    with pytest.raises(AirflowFailException, match=said):
+        AirflowTask(lambda: adding(**{argument: value})).run()
+    assert emulator.ledger.api_calls == 0
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_adopting_what_is_not_there_or_elsewhere(emulator: CloudHPCEmulator, remembers: bool) -> None:
+    (elsewhere,) = emulator.control.simulation(folder="elsewhere", running=None)
+    launched = len(emulator.ledger.launches)
+    for adopt, said in ((elsewhere, "is in folder 'elsewhere'"), (999999, "there is no such simulation")):
+        with pytest.raises(AirflowFailException, match=said):
+            AirflowTask(lambda adopt=adopt: adding("case", adopt=adopt), remembers=remembers).run()
+    assert len(emulator.ledger.launches) == launched
+
+
+def test_a_state_that_is_not_understood_launches_nothing(emulator: CloudHPCEmulator) -> None:
+    task = AirflowTask(with_upload)
+    assert task.store is not None
+    task.store.set("cloudhpc_launch", {"phase": "of the moon"})
+    with pytest.raises(AirflowFailException, match="nothing was launched"):
+        task.run()
+    assert emulator.ledger.api_calls == 0
