@@ -133,7 +133,18 @@ class OpenFoamMark(EndMark):
             return None
         if self.ended:
             return Check(self.solver, True, f"{self._looping} printed `End`")
-        return Check(self.solver, False, f"{self._looping} started its time loop and never printed `End`")
+        return Check(self.solver, False, f"{self._looping} started and never printed `End`")
+
+
+class OpenFoamLogMark(OpenFoamMark):
+    """In a ``log.*`` of its own every OpenFOAM program with a banner ends with ``End``."""
+
+    def see(self, line: bytes, number: int) -> None:
+        """Take in the next line."""
+        super().see(line, number)
+        if line.startswith(b"Exec   :"):
+            self._begin(number)
+            self._looping = self._program.decode("latin-1") or "the program"
 
 
 class CalculixMark(EndMark):
@@ -182,3 +193,5 @@ class PythonMark(EndMark):
 
 #: The marks that are looked for in every output.
 MARKS: tuple[type[EndMark], ...] = (FdsMark, OpenFoamMark, CalculixMark, PythonMark)
+#: The marks that are looked for in files named ``log`` or ``log.*``.
+LOG_MARKS: tuple[type[EndMark], ...] = (FdsMark, OpenFoamLogMark, CalculixMark, PythonMark)

@@ -20,6 +20,7 @@ from airflow_provider_cloudhpc.api.lines import QUOTE_LENGTH, is_shown, quote, s
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from airflow_provider_cloudhpc.api.endmarks import EndMark
     from airflow_provider_cloudhpc.api.lines import Pattern
 
 #: Longest piece of a line that is looked at as a whole, in bytes; longer lines are looked at in such pieces.
@@ -55,19 +56,27 @@ class OutputScanner:
     :param script: name of the simulation's script where known
     :param hide: texts that no quotation may show, such as the record's ``vnc_url``
     :param rows: what to look for
+    :param marks: the positive checks
     """
 
-    def __init__(self, script: str = "", *, hide: Iterable[str] = (), rows: Sequence[Row] = CATALOGUE) -> None:
+    def __init__(
+        self,
+        script: str = "",
+        *,
+        hide: Iterable[str] = (),
+        rows: Sequence[Row] = CATALOGUE,
+        marks: Sequence[type[EndMark]] = MARKS,
+    ) -> None:
         self._script = script.lower()
         self._hide = tuple(hide)
         self._rows = rows
-        self._marks = tuple(mark(script) for mark in MARKS)
+        self._marks = tuple(mark(script) for mark in marks)
         # A pattern is tried on lines that hold its word; the place in the catalogue decides between rows.
         self._tried: dict[bytes, list[tuple[int, Row, Pattern]]] = {}
         for place, row in enumerate(rows):
             for pattern in row.patterns:
                 self._tried.setdefault(b"@@@" if pattern.platform else pattern.word, []).append((place, row, pattern))
-        self._words = self._tried.keys() | {word for mark in MARKS for word in mark.words}
+        self._words = self._tried.keys() | {word for mark in marks for word in mark.words}
         self._hits: dict[str, _Hit] = {}
         self._last: deque[bytes] = deque(maxlen=LAST_LINES)
         self._buffer = bytearray()
