@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A cantilever beam by CalculiX, its tip deflection checked against beam theory.
+
+Shows a case folder that travels as one archive, and a check that fails the run where the numbers are wrong: a service
+that says COMPLETED has not said that they are right. Needs a connection ``cloudhpc_default``; with an emulator on this
+machine it is skipped where CalculiX is not installed (Debian: ``calculix-ccx``).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tarfile
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, task
+
+from airflow_provider_cloudhpc.api.archive import pack_folder
+from airflow_provider_cloudhpc.api.http import is_loopback
+from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
+from airflow_provider_cloudhpc.operators.simulation import (
+    CloudHPCAddSimulationOperator,
+    CloudHPCStopSimulationOperator,
+)
+from airflow_provider_cloudhpc.operators.storage import CloudHPCDownloadResultOperator, CloudHPCUploadFileOperator
+from airflow_provider_cloudhpc.sensors.simulation import CloudHPCSimulationSensor
+
+CASE = Path(__file__).parent / "cases" / "beam_calculix"
+#: Of the beam in the case: load (N), length, side of the square section (mm), Young's modulus (MPa).
+LOAD, LENGTH, SIDE, MODULUS = 90.0, 100.0, 10.0, 210_000.0
+
+with DAG(
+    dag_id="cloudhpc_calculix_beam",
+    description="A cantilever beam on cloudHPC, checked against beam theory",
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    params={"results": "/tmp/cloudhpc_calculix_beam"},
+    tags=["cloudhpc", "example"],
+) as dag:
+
+    @task
+    def pack(directory: str) -> str:
+        """Pack the case; skip where nothing could solve it."""
+        if is_loopback(urlsplit(CloudHPCHook().client.base_url).hostname) and shutil.which("ccx") is None:
+            raise AirflowSkipException("The emulator runs CalculiX of this machine, and there is none: no `ccx`.")
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        return str(pack_folder(CASE, Path(directory) / "upload.tar.gz").path)
+
+    # With workers on several machines, pack to a place that all of them see.
+    packed = pack("{{ params.results }}/{{ run_id }}")
+
+    upload = CloudHPCUploadFileOperator(task_id="upload", source=packed)
+
+    simulate = CloudHPCAddSimulationOperator(
+        task_id="simulate",
+        cpu=2,
+        ram="standard",
+        script="calculiX-2.21-PARDISO",
+        folder=upload.output["folder"],
+    )
+
+    wait = CloudHPCSimulationSensor(
+        task_id="wait",
+        simulation_id=simulate.output,
+        deferrable=True,
+        poke_interval=30,
+        timeout=3600,
+        on_timeout="soft",
+    )
+
+    download = CloudHPCDownloadResultOperator(
+        task_id="download",
+        simulation_id=simulate.output,
+        directory="{{ params.results }}/{{ run_id }}",
+    )
+
+    # Whatever happens to the tasks above, nothing is left running and billing.
+    stop = CloudHPCStopSimulationOperator(task_id="stop", simulation_id=simulate.output)
+
+    @task
+    def check(files: list[str]) -> dict:
+        """Compare the mean deflection of the tip's nodes with Euler-Bernoulli theory."""
+        archive = next(file for file in files if file.endswith("CALCULIX.tar.gz"))
+        with tarfile.open(archive) as results:
+            table = results.extractfile("beam.dat").read().decode()
+        # Lines of four numbers: node, and its displacements in x, y and z.
+        rows = re.findall(r"^\s*\d+\s+\S+\s+\S+\s+(\S+)\s*$", table, re.MULTILINE)
+        deflection = -sum(map(float, rows)) / len(rows)
+        theory = LOAD * LENGTH**3 / (3 * MODULUS * SIDE**4 / 12)
+        difference = deflection / theory - 1
+        print(f"Tip deflection {deflection:.4f} mm, beam theory {theory:.4f} mm: {difference:+.2%}")
+        if abs(difference) > 0.02:
+            raise ValueError(f"The tip bends by {deflection:.4f} mm, beam theory says {theory:.4f} mm: {archive}")
+        return {"deflection": deflection, "theory": theory}
+
+    wait >> download
+    check(download.output)
+    [wait, simulate] >> stop.as_teardown(setups=simulate)
