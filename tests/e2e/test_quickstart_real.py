@@ -54,7 +54,7 @@ def test_quickstart_in_a_real_airflow_leaks_nothing(real_airflow, emulator, tmp_
 
     # The scan reads every place: what has to be there is found there.
     folder = xcoms["upload"]["return_value"]["folder"]
-    seen = {finding.place for finding in scan_airflow(airflow, [folder, "cloudhpc_default"])}
+    seen = {finding.place for finding in scan_airflow(airflow, [folder, run.run_id, "cloudhpc_default"])}
     for place in ("logs/", "stdout/", "airflow.db", "database xcom", "database rendered_task", "trigger "):
         assert any(found.startswith(place) for found in seen), f"the scan did not read {place}: {seen}"
     assert scan_airflow(airflow, [API_KEY]) == []
