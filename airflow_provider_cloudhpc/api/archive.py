@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from airflow_provider_cloudhpc.api.aside import file_aside
+from airflow_provider_cloudhpc.api.aside import file_aside, put_in_place
 from airflow_provider_cloudhpc.api.codec import BLOCK, gzip_writer
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
 
@@ -313,7 +313,7 @@ def _written_aside(target: Path) -> Iterator[BinaryIO]:
     try:
         with file_aside(target) as raw:
             yield raw
-            os.replace(raw.name, target)  # noqa: PTH105  # a file's name is no Path
+            put_in_place(raw, target)
     except OSError as error:
         raise CloudHPCArchiveError(
             f"The archive {str(target)!r} could not be written: {error.strerror or error}. Nothing of it was kept."

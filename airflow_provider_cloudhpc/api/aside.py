@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 #: Ending of everything that is not whole yet.
 PART_SUFFIX = ".cloudhpc-part"
+_BUFFER = 256 << 10
 
 
 @contextmanager
@@ -31,16 +32,27 @@ def file_aside(target: Path) -> Iterator[BinaryIO]:
     Open a new file to be renamed to its target when it is whole; gone at the end if it was not.
 
     :param target: what it is to become; its folder must be there
-    :return: the file, readable and writable, unbuffered; its path is its ``name``
+    :return: the file, to be given its name by :func:`put_in_place`. It is buffered: an unbuffered one may write less
+        than it is given when the disk is full, and say so only in a number
     """
     path = _new_name(target)
-    with cast("BinaryIO", path.open("x+b", buffering=0)) as file:
+    with path.open("xb", buffering=_BUFFER) as file:
         try:
             with suppress(OSError):
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file
         finally:
             path.unlink(missing_ok=True)
+
+
+def put_in_place(file: BinaryIO, target: Path) -> None:
+    """
+    Give a file from :func:`file_aside` its name, in place of what may be there.
+
+    :raises OSError: the last bytes do not fit on the disk, or the name cannot be given
+    """
+    file.flush()
+    os.replace(file.name, target)  # noqa: PTH105  # a file's name is no Path
 
 
 @contextmanager

@@ -169,6 +169,8 @@ class Board:
             self._active_pages, self._walk_page = max(1, self._walk_page), 1
             suspects = (self._walk_wanted & missing) - met
             looked = set(suspects)
+            if len(suspects) > 2:
+                yield from self._newest(suspects, now)
             yield from self._views(suspects, now, max(burst // 2, MOST_SUSPECTS))
             late += [record for record in map(self._record, looked - suspects) if record and record.is_terminal]
         if any(record.edate and record.edate < before for record in late):

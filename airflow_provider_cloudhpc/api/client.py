@@ -28,6 +28,7 @@ from airflow_provider_cloudhpc.api.models import (
     to_int,
     to_text,
 )
+from airflow_provider_cloudhpc.api.output import cut_record, read_head
 from airflow_provider_cloudhpc.api.sending import Resend, retrying, send
 
 if TYPE_CHECKING:
@@ -173,9 +174,14 @@ class CloudHPCClient:
         """Look at one simulation, without its output: ``GET /simulation/view-short/{id}``."""
         return self._simulation("/simulation/view-short/{id}", simulation_id)
 
-    def view_simulation(self, simulation_id: int) -> Simulation:
-        """Look at one simulation with its output: ``GET /simulation/view/{id}``."""
-        return self._simulation("/simulation/view/{id}", simulation_id)
+    def view_simulation(self, simulation_id: int, *, max_bytes: int | None = None) -> Simulation:
+        """
+        Look at one simulation with its output: ``GET /simulation/view/{id}``.
+
+        :param max_bytes: bytes of the answer that are read at the most; of a longer one only what was read before is
+            in the record, and ``output_is_whole`` is False
+        """
+        return self._simulation("/simulation/view/{id}", simulation_id, max_bytes)
 
     def list_simulations(self, page: int = 1, *, sort: str = "id", descending: bool = True) -> list[Simulation]:
         """
@@ -298,6 +304,7 @@ class CloudHPCClient:
         json: Mapping[str, Any] | None = None,
         resend: Resend = Resend.SAFE,
         location: bool = False,
+        max_bytes: int | None = None,
         **path: object,
     ) -> Any:
         """
@@ -306,12 +313,14 @@ class CloudHPCClient:
         :param endpoint: template; ``path`` fills it
         :param resend: when the call may be sent again
         :param location: a redirect's target is the answer; it is not followed
+        :param max_bytes: bytes of the answer that are read at the most; of a longer one, which is taken for a
+            record, the head is the answer
         """
         for name, value in path.items():
             if str(value).strip() in ("", ".", ".."):
                 raise CloudHPCValueError(f"{name} is {value!r}: the call {method} {endpoint} needs one.")
         url = self.base_url + endpoint.format(**{key: quote(str(value), safe="") for key, value in path.items()})
-        options = {**self.network.request_options(), "json": json}
+        options = {**self.network.request_options(), "json": json, "stream": max_bytes is not None}
         may_be_done = False
 
         def once() -> Any:
@@ -321,6 +330,11 @@ class CloudHPCClient:
                 quota = Quota.from_headers(response.headers)
                 if quota is not None:
                     self.quota, self.quota_seen = quota, time.monotonic()
+                if max_bytes is not None:
+                    head, is_whole = read_head(response, max_bytes, method, endpoint)
+                    if not is_whole and response.ok:
+                        return {**cut_record(head), "output_is_whole": False}
+                    response._content = head  # what requests itself does when it reads a body
                 return read_answer(response, method, endpoint, quota, location=location, clean=self._auth.hide)
             except CloudHPCNotFoundError:
                 if method == "DELETE" and may_be_done:
@@ -350,8 +364,10 @@ class CloudHPCClient:
             raise CloudHPCAnswerError("The answer is not a list.", status=200, method="GET", endpoint=endpoint)
         return answer
 
-    def _simulation(self, endpoint: str, simulation_id: int) -> Simulation:
-        record = self._call("GET", endpoint, id=simulation_id)
+    def _simulation(self, endpoint: str, simulation_id: int, max_bytes: int | None = None) -> Simulation:
+        record = self._call("GET", endpoint, id=simulation_id, max_bytes=max_bytes)
+        if isinstance(record, dict) and record.get("output_is_whole") is False:
+            record.setdefault("id", simulation_id)  # it may stand behind what was read
         if isinstance(record, list) and len(record) == 1:
             record = record[0]
         simulation = Simulation.from_api(record) if isinstance(record, dict) else None

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from requests.utils import select_proxy
@@ -156,7 +157,12 @@ class _Adapter(HTTPAdapter):
             proxy = select_proxy(request.url, kwargs.get("proxies"))
             if proxy and not is_loopback(urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname):
                 kwargs["proxies"] = {}
-        return super().send(request, **kwargs)
+        try:
+            return super().send(request, **kwargs)
+        except requests.RequestException:
+            raise
+        except (urllib3.exceptions.HTTPError, OSError) as error:  # a CA bundle that is not there; a host that is none
+            raise requests.ConnectionError(error, request=request) from error
 
 
 def new_session(auth: AuthBase | None = None) -> requests.Session:

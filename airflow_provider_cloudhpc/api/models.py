@@ -107,6 +107,7 @@ class Simulation:
     :param cpu_hours: vCPU-hours billed, None while unknown
     :param cost: cost in euro, None while unknown (it is known when the run has ended)
     :param output: the platform's log of the run; only ``/simulation/view/{id}`` brings it
+    :param output_is_whole: False where it was longer than what was to be read
     """
 
     id: int
@@ -122,6 +123,7 @@ class Simulation:
     cpu_hours: float | None = None
     cost: float | None = None
     output: str | None = None
+    output_is_whole: bool = True
 
     @classmethod
     def from_api(cls, record: Mapping[str, Any]) -> Simulation | None:
@@ -146,6 +148,7 @@ class Simulation:
             cpu_hours=to_float(record.get("cpu_hrs")),
             cost=to_float(record.get("cost")),
             output=None if output is None else str(output),
+            output_is_whole=record.get("output_is_whole") is not False,
         )
 
     @property

@@ -100,13 +100,17 @@ class _Window:
         since = max(self._counted_since, self._told_at - self.length)
         return own[bisect_right(own, since) : bisect_right(own, self._told_at)]
 
-    def seconds_a_call(self, share: float) -> float:
-        """How far apart polls have to be to stay within our share and within what others leave."""
+    def seconds_a_call(self, now: float, share: float) -> float:
+        """How far apart polls have to be to stay within our share and what others leave, and never to run dry."""
         if not self.limit:
             return 0.0
         foreign = 0 if self.used is None else max(0, self.used - len(self._counted(list(self._own))))
-        rate = min(share * self.limit, self.limit - reserve_of(self.limit) - foreign)
-        return self.length / max(rate, 1.0)
+        rate = max(1.0, min(share * self.limit, self.limit - reserve_of(self.limit) - foreign))
+        own = [call for call in self._own if call > now - self.length]
+        free = max(0.0, rate - len(own))
+        # Until the k-th of our calls is forgiven there are only those that are free now, and k.
+        dry = ((call + self.length - now) / (free + number) for number, call in enumerate(own, 1))
+        return max(self.length / rate, max(dry, default=0.0))
 
 
 class Pace:
@@ -168,14 +172,14 @@ class Pace:
         windows = (self._hour, self._day)
         return max(now, self._paused_until, *(window.earliest(now, self.share) for window in windows))
 
-    def interval(self, asked: float, calls: float) -> float:
+    def interval(self, now: float, asked: float, calls: float) -> float:
         """
-        Plan the time between two looks, seconds.
+        Plan the time until the next look, seconds.
 
         :param asked: the shortest interval that a wait asked for
         :param calls: what a look costs on average
         """
-        per_call = max(window.seconds_a_call(self.share) for window in (self._hour, self._day))
+        per_call = max(window.seconds_a_call(now, self.share) for window in (self._hour, self._day))
         return max(MIN_INTERVAL, asked, calls * per_call)
 
     @property

@@ -46,8 +46,7 @@ def send(
     flight.begun = False
     try:
         return session.request(method, url, **options)
-    # OSError: requests' own for a CA bundle that is not there; HTTPError: what it forgets to wrap.
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+    except requests.RequestException as error:
         reason = describe(error)
     sent = flight.begun
     known = "whether the request arrived is not known" if sent else "the request did not leave this machine"

@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from airflow_provider_cloudhpc.api.aside import file_aside
+from airflow_provider_cloudhpc.api.aside import file_aside, put_in_place
 from airflow_provider_cloudhpc.api.checksums import Checksum, cheapest, hash_of, named_hashes, usable
 from airflow_provider_cloudhpc.api.downloading import Download, OnExisting
 from airflow_provider_cloudhpc.api.errors import CloudHPCTransferError
@@ -117,7 +117,7 @@ class Transfer:
                 if done.skipped:
                     log.info("%s is there already, with the same length and hash", target)
                 else:
-                    os.replace(part.name, target)  # noqa: PTH105  # a file's name is no Path
+                    put_in_place(part, target)
         except OSError as error:
             problem = error.strerror
         else:

@@ -72,7 +72,7 @@ def wait_for_end(
                 pace.called(connect(False).quota, now)
                 pace.answered()
                 used_up_since = None
-                due = now + pace.interval(poll_interval, 1)
+                due = now + pace.interval(now, poll_interval, 1)
             except CloudHPCQuotaError as error:
                 pace.called(error.quota, now)
                 due = pace.refused(error, now)

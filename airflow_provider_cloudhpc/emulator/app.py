@@ -42,6 +42,7 @@ def service_app(world: World, control: Control, store_port: int) -> FastAPI:
     app.include_router(api)
     app.include_router(control_routes.router(world, control))
     app.include_router(pages.router(world))
+    pages.mount_static(app)
 
     async def refused(request: Request, error: Exception) -> Any:
         assert isinstance(error, answers.Refused)

@@ -54,20 +54,22 @@ class BlobWriter:
     def __init__(self, path: Path, generation: int) -> None:
         self._path, self._generation = path, generation
         self._file = path.open("wb", buffering=0)
-        self._crc, self._md5 = google_crc32c.Checksum(), hashlib.md5(usedforsecurity=False)
+        self._crc, self._md5 = 0, hashlib.md5(usedforsecurity=False)
         self.size = 0
 
     def write(self, block: bytes) -> None:
         """Append a block."""
         self._file.write(block)
-        self._crc.update(block)
+        self._crc = google_crc32c.extend(self._crc, block)
         self._md5.update(block)
         self.size += len(block)
 
     def finish(self, now: float, content_type: str) -> Blob:
         """The whole blob."""
         self._file.close()
-        return Blob(self._path, self.size, self._crc.digest(), self._md5.digest(), now, self._generation, content_type)
+        return Blob(
+            self._path, self.size, self._crc.to_bytes(4, "big"), self._md5.digest(), now, self._generation, content_type
+        )
 
     def discard(self) -> None:
         """Throw away what was written."""

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         emulator.control.set_quota(options.hourly_limit, options.daily_limit)
         if options.host not in ("127.0.0.1", "::1", "localhost"):
             print(
-                f"WARNING: listening on {options.host}: whoever reaches it and has the key runs scripts on this machine.",
+                f"WARNING: listening on {options.host}: whoever reaches it and has the key runs scripts here.",
                 file=sys.stderr,
             )
         print(f"cloudHPC emulator at   {emulator.url}")

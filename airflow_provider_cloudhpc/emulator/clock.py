@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
-#: The service writes its dates in a time zone that it does not name. Ours differs from UTC, so that nobody relies on it.
+#: The service does not name the time zone of its dates. Ours differs from UTC, so that nobody relies on that.
 SERVER_TIME_ZONE = timezone(timedelta(hours=1))
 
 

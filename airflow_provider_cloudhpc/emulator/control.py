@@ -2,8 +2,8 @@
 """
 What tests and curious users may do to the emulated service.
 
-The same methods are called as ``emulator.control.NAME(...)`` and as ``POST /_emulator/NAME`` with the arguments as a JSON
-object. All times are seconds on the emulator's clock.
+The same methods are called as ``emulator.control.NAME(...)`` and as ``POST /_emulator/NAME`` with the arguments as a
+JSON object. All times are seconds on the emulator's clock.
 """
 
 from __future__ import annotations

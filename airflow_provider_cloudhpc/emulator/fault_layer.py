@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes go wrong what is to go wrong: between the network and the service, so that either half of a call can be lost."""
+"""Makes things go wrong between the network and the service, so that either half of a call can be lost."""
 
 from __future__ import annotations
 

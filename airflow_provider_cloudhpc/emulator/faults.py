@@ -35,7 +35,7 @@ class Fault:
     A fault in waiting.
 
     :param kind: one of ``KINDS``
-    :param endpoint: which calls: ``[METHOD ]template`` with ``*`` as wildcard; transfers are ``PUT /signed-url``, ``GET /signed-url``
+    :param endpoint: which calls: ``[METHOD ]template``, ``*`` as wildcard; transfers: ``PUT`` and ``GET /signed-url``
     :param times: how many calls it strikes, None for no end
     :param rate: chance of striking a matching call, 0 to 1
     :param skip: how many matching calls go unharmed first
@@ -77,7 +77,7 @@ class FaultBook:
     def __init__(self, seed: int = 0) -> None:
         self._faults: list[Fault] = []
         self._ids = itertools.count(1)
-        self._dice = random.Random(seed)
+        self._dice = random.Random(seed)  # noqa: S311 (dice, no secrets)
 
     def add(self, fault: Fault) -> Fault:
         """

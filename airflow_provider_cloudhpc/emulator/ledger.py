@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The emulator's memory of what was done to it: launches, calls, bytes, bills, violations. It holds no key and no signature."""
+"""What was done to the emulator: launches, calls, bytes, bills, violations. It holds no key and no signature."""
 
 from __future__ import annotations
 

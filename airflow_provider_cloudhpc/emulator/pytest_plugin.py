@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The pytest fixture ``cloudhpc_emulator``. pytest loads this in every project where the package is installed, so it imports
-nothing until a test asks for the fixture.
+The pytest fixture ``cloudhpc_emulator``. pytest loads this in every project where the package is installed, so it
+imports nothing until a test asks for the fixture.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ class CloudHPCEmulator:
 
     @property
     def control(self) -> Control:
-        """The control desk (see :class:`~airflow_provider_cloudhpc.emulator.control.Control`), callable from any thread."""
+        """The control desk, a :class:`~airflow_provider_cloudhpc.emulator.control.Control` for any thread."""
         return cast(Control, _FromAnyThread(self._control, self._in_loop))
 
     def _in_loop(self, do: Callable[[], Any]) -> Any:

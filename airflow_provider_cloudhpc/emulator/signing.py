@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signed URLs in the manner of Google Cloud Storage: method, host, object, content type and expiry are under the signature."""
+"""Signed URLs as Google Cloud Storage has them: method, host, object, content type and expiry are signed."""
 
 from __future__ import annotations
 

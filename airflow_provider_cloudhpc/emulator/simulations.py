@@ -108,7 +108,7 @@ class Simulation:
         seconds = self.seconds(now)
         hours = self.cpu * seconds / 3600
         rate = EUR_PER_CPU_HOUR[self.ram] * (1.0 if self.nopre else PREEMPTIBLE_FACTOR)
-        return Bill(seconds, round(hours, 6), round(hours * rate, 6), self.ended is not None)
+        return Bill(seconds, hours, hours * rate, self.ended is not None)
 
     def output(self) -> str:
         """The platform's log up to now."""
@@ -130,8 +130,8 @@ class Simulation:
             "clean": self.clean,
             "idate": service_date(self.created),
             "edate": service_date(self.ended),
-            "cpu_hrs": bill.cpu_hours if self.ended is not None else "",
-            "cost": bill.cost if self.ended is not None else "",
+            "cpu_hrs": round(bill.cpu_hours, 4) if self.ended is not None else "",
+            "cost": round(bill.cost, 4) if self.ended is not None else "",
             "status": int(self.status),
             "images": "",
             # Personal and short-lived: no client may log it.

@@ -36,7 +36,7 @@ class StorageError(Exception):
 
 @dataclass(eq=False)
 class Node:
-    """A file or a folder. ``listed`` is what the listings know of a file; a folder is listed from its first listed file on."""
+    """A file or a folder. ``listed`` is what the listings know of a file; a folder is shown from its first such on."""
 
     id: int
     name: str

@@ -25,9 +25,9 @@ class KnownTransportProtocol(H11Protocol):
 
         async def with_transport(scope: Scope, receive: Any, send: Any) -> None:
             scope[_KEY] = transport
-            await app(scope, receive, send)  # type: ignore[arg-type]
+            await app(scope, receive, send)
 
-        self.app = with_transport  # type: ignore[assignment]
+        self.app = with_transport
 
 
 def reset(scope: Scope) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a storage folder to a directory a solver can work in: files copied, archives unpacked, nothing outside written."""
+"""From a storage folder to a solver's directory: files copied, archives unpacked, nothing outside written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RESULTS = (
     "CODE-ASTER.tar",
     "CALCULIX.tar",
     "OPENRADIOSS.tar",
-    "CUSTOM",
+    "CUSTOM-SCRIPT.tar",
 )
 
 

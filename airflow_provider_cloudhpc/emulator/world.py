@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Everything the emulator knows, in one place. All of it is touched in the server's event loop alone, so there are no locks.
-"""
+"""Everything the emulator knows. All of it is touched in the server's event loop alone, so there are no locks."""
 
 from __future__ import annotations
 

@@ -40,8 +40,6 @@ log = logging.getLogger(__name__)
 JOIN_PAUSE = 1.0
 #: Seconds for which it is known which account a connection means.
 ACCOUNT_LIFETIME = 300.0
-#: Longest pause for calls, seconds, that a look waits out half-way; after a longer one it begins anew.
-LOOK_PAUSE = 60.0
 #: A listing that fails so often in a row is left aside.
 LISTING_FAILURES = 2
 
@@ -132,7 +130,7 @@ class Poller:
             self._deliver([known])
         else:
             # Not for each newcomer at once: they come in crowds.
-            spacing = self.pace.interval(0.0, self._board.expected_calls(len(self.waits), now))
+            spacing = self.pace.interval(now, 0.0, self._board.expected_calls(len(self.waits), now))
             wait.due = max(now + JOIN_PAUSE, (self._last_look or now - spacing) + spacing)
         self._wake.set()
 
@@ -165,19 +163,17 @@ class Poller:
         due = {wait for wait in self.waits if now >= self._due(wait)}
         if due and self._free(now) <= now:
             await self._look(due | {wait for wait in self.waits if wait.due is not None})
-        else:
-            self._drop(wait for wait in set(self.waits) if wait.end(wait.watch.check_deadline(now)))
         if self.waits:
-            await self._sleep()
+            now = self._clock.time()
+            await self._sleep_until(max(min(map(self._due, self.waits)), self._free(now)))
 
-    async def _sleep(self) -> None:
+    async def _sleep_until(self, moment: float) -> None:
+        """Sleep until then or until something changes; a deadline is kept also while no call is free."""
         now = self._clock.time()
-        # A due look waits for a free call; a deadline does not.
-        call = max(min(map(self._due, self.waits)), self._free(now))
-        deadlines = [wait.watch.deadline for wait in self.waits if wait.watch.deadline is not None]
-        moment_to_act = min([call, *deadlines])
-        if moment_to_act > now:
-            await self._clock.pause(moment_to_act - now, self._wake)
+        if moment > now:
+            self._drop(wait for wait in list(self.waits) if wait.end(wait.watch.check_deadline(now)))
+            deadlines = [wait.watch.deadline for wait in self.waits if wait.watch.deadline is not None]
+            await self._clock.pause(min([moment, *deadlines]) - now, self._wake)
 
     def _free(self, now: float) -> float:
         return max(self.pace.earliest(now), self._not_before)
@@ -192,7 +188,7 @@ class Poller:
         listed = len({wait.simulation_id for wait in self.waits if not wait.follows})
         calls = followers + self._board.expected_calls(listed, now)
         asked = min((wait.poll_interval for wait in self.waits), default=0.0)
-        pause = self.pace.interval(asked, calls)
+        pause = self.pace.interval(now, asked, calls)
         self._next_look = now + pause
 
     def _outlook(self, now: float) -> str:
@@ -244,14 +240,11 @@ class Poller:
         return False
 
     async def _may_call(self) -> bool:
-        """Wait for a free call if it is a short while; whether the look can go on."""
-        now = self._clock.time()
-        free = self.pace.earliest(now)
-        if free - now > LOOK_PAUSE or not self.waits:
-            return False
-        if free > now:
-            await self._clock.pause(free - now, asyncio.Event())
-        return True
+        """Wait for a free call, as long as it takes; whether there is still anybody to make it for."""
+        while self.waits and (free := self.pace.earliest(self._clock.time())) > self._clock.time():
+            self._wake.clear()
+            await self._sleep_until(free)
+        return bool(self.waits)
 
     async def _answer(self, ask: Ask) -> list[Simulation]:
         """Make a call and deliver what came; an error that concerns one simulation alone goes to its waits."""

@@ -213,4 +213,5 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while block := source.recv(1 << 16):
             sink.sendall(block)
+    with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the OpenAPI page says about requests and answers. The handlers read bodies themselves: the service is laxer than a schema."""
+"""What the OpenAPI page says of requests and answers. The handlers read bodies themselves: the service is laxer."""
 
 from __future__ import annotations
 

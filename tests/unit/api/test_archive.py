@@ -425,7 +425,7 @@ FULL_DISK = """
 import resource, sys
 from airflow_provider_cloudhpc.api.archive import pack_folder
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError
-resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
 try:
     pack_folder(sys.argv[1], sys.argv[2])
 except CloudHPCArchiveError as error:
@@ -433,11 +433,18 @@ except CloudHPCArchiveError as error:
 """
 
 
-def test_a_full_disk_leaves_nothing(case: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", [1, 10, 100_000, 18 * MIB])
+def test_a_full_disk_leaves_nothing(case: Path, tmp_path: Path, missing: int) -> None:
+    """The last bytes are the trap: the system takes a part of them and calls that a success."""
     write(case / "noise", os.urandom(20 * MIB))
+    packed = pack_folder(case, tmp_path / "a.tar.gz")
+    packed.path.unlink()
 
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, case, tmp_path / "a.tar.gz"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", FULL_DISK, case, packed.path, str(packed.size - missing)],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Uploads and downloads beside what the service's own page tells its users to run: ``curl -T`` and ``wget``.
+
+nginx on loopback takes and gives the bytes, over http and https, and names their CRC32C as the real store does: ours
+checks it, the others do not. Runs are interleaved and each is a process of its own, imports included; ``inner`` is the
+call alone. Ratios are of medians, ours over theirs: below 1 we are faster. It is a limit of the CPU; on a network of
+1 Gbit/s the difference is CPU time.
+
+    python benchmarks/transfer.py --json
+
+Needs nginx (with its WebDAV module), curl, wget and openssl. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from airflow_provider_cloudhpc.api.checksums import cheapest, hash_of
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from airflow_provider_cloudhpc.api.http import NetworkOptions
+from airflow_provider_cloudhpc.api.sources import FileSource
+from airflow_provider_cloudhpc.api.transfer import Transfer
+way, url, path, bundle = sys.argv[1:]
+transfer = Transfer(NetworkOptions(ca_bundle=bundle), attempts=1)
+begun = time.perf_counter()
+if way == "upload":
+    done = transfer.upload(lambda: url, FileSource(Path(path)))
+else:
+    done = transfer.download(lambda: url, Path(path))
+print(time.perf_counter() - begun)
+assert done.proven
+"""
+
+NGINX = """
+daemon off; pid {dir}/nginx.pid; error_log {dir}/error.log; worker_processes 1; {user}
+events {{ worker_connections 64; }}
+http {{
+  access_log off; sendfile on; tcp_nopush on; client_max_body_size 0; client_body_buffer_size 1m;
+  client_body_temp_path {dir}/body; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
+  uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
+  ssl_certificate {dir}/cert.pem; ssl_certificate_key {dir}/key.pem; ssl_protocols TLSv1.3;
+  server {{
+    listen 127.0.0.1:{http}; listen 127.0.0.1:{https} ssl;
+    root {dir}/www; dav_methods PUT; add_header x-goog-hash "{hash}" always;
+  }}
+}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def nginx(base: Path, named_hash: str) -> Iterator[dict[str, str]]:
+    """Serve ``base/www``; give the addresses by scheme."""
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", base / "key.pem"]
+    subprocess.run(
+        ["openssl", "req", "-x509", *key, "-out", base / "cert.pem", "-days", "2", *subject],
+        check=True,
+        capture_output=True,
+    )
+    ports = {"http": free_port(), "https": free_port()}
+    user = "user root;" if os.geteuid() == 0 else ""
+    (base / "nginx.conf").write_text(NGINX.format(dir=base, user=user, hash=named_hash, **ports))
+    server = subprocess.Popen(["nginx", "-p", base, "-c", base / "nginx.conf", "-e", base / "error.log"])
+    try:
+        for port in ports.values():
+            for _ in range(100):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.05)
+        yield {scheme: f"{scheme}://127.0.0.1:{port}" for scheme, port in ports.items()}
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def measure(command: list[str | Path]) -> tuple[float, float, float]:
+    """Run a process; give its wall time, its CPU time, and the time of its work alone if it prints it, in seconds."""
+    begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return wall, cpu, float(done.stdout) if done.stdout.strip() else wall
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
+    parser.add_argument("--runs", type=int, default=5, help="of each variant")
+    parser.add_argument("--megabytes", type=int, default=1000)
+    memory = Path("/dev/shm")
+    room = memory.is_dir() and shutil.disk_usage(memory).free > 6_000_000_000
+    parser.add_argument("--dir", default=str(memory) if room else tempfile.gettempdir(), help="default: %(default)s")
+    options = parser.parse_args()
+    for tool in ("nginx", "curl", "wget", "openssl"):
+        if shutil.which(tool) is None:
+            parser.error(f"{tool} is not installed")
+
+    results: dict[str, object] = {
+        "cpus": os.cpu_count(),
+        "runs": options.runs,
+        "megabytes": options.megabytes,
+        "hash": cheapest(),
+        "dir": options.dir,
+    }
+    with tempfile.TemporaryDirectory(dir=options.dir) as name:
+        base = Path(name)
+        (base / "www").mkdir()
+        data = base / "www" / "object"
+        with data.open("wb") as file:
+            for _ in range(options.megabytes):
+                file.write(os.urandom(1_000_000))
+        with data.open("rb") as file:
+            named_hash = f"{cheapest()}={hash_of(file, cheapest())}"
+        with nginx(base, named_hash) as addresses:
+            for way in ("upload", "download"):
+                for scheme, address in addresses.items():
+                    results[f"{way} {scheme}"] = compare(way, address, base, data, options.runs)
+    if not options.json:
+        for what, numbers in results.items():
+            print(f"{what:16}", numbers)
+    print(json.dumps(results))
+
+
+def compare(way: str, address: str, base: Path, data: Path, runs: int) -> dict[str, object]:
+    """Run theirs and ours in turns."""
+    bundle, out, put = base / "cert.pem", base / "out", base / "www" / "put"
+    ours = [sys.executable, "-c", CHILD, way]
+    commands: dict[str, list[str | Path]]
+    if way == "upload":
+        header = "Content-Type: application/octet-stream"
+        commands = {
+            "theirs": ["curl", "-sSf", "--cacert", bundle, "-H", header, "-T", data, f"{address}/put"],
+            "ours": [*ours, f"{address}/put", data, bundle],
+        }
+    else:
+        commands = {
+            "theirs": ["wget", "-q", f"--ca-certificate={bundle}", "-O", out, f"{address}/object"],
+            "ours": [*ours, f"{address}/object", out, bundle],
+        }
+    walls: dict[str, list[float]] = {"theirs": [], "ours": []}
+    cpus: dict[str, list[float]] = {"theirs": [], "ours": []}
+    inner: list[float] = []
+    for _ in range(runs):
+        for who, command in commands.items():
+            out.unlink(missing_ok=True)
+            put.unlink(missing_ok=True)
+            wall, cpu, alone = measure(command)
+            walls[who].append(wall)
+            cpus[who].append(cpu)
+            if who == "ours":
+                inner.append(alone)
+            made = put if way == "upload" else out
+            if made.stat().st_size != data.stat().st_size:
+                raise SystemExit(f"{who}: {made} is not whole")
+    out.unlink(missing_ok=True)
+    put.unlink(missing_ok=True)
+    reference = statistics.median(walls["theirs"])
+    return {
+        "their_seconds": round(reference, 3),
+        "our_seconds": round(statistics.median(walls["ours"]), 3),
+        "ratio": round(statistics.median(walls["ours"]) / reference, 3),
+        "ratio_spread": [round(min(walls["ours"]) / reference, 3), round(max(walls["ours"]) / reference, 3)],
+        "inner_ratio": round(statistics.median(inner) / reference, 3),
+        "cpu_ratio": round(statistics.median(cpus["ours"]) / statistics.median(cpus["theirs"]), 3),
+    }
+
+
+if __name__ == "__main__":
+    main()
