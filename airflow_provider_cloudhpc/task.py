@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCValueError
+from airflow_provider_cloudhpc.api.examination import MAX_OUTPUT_BYTES, examine, read_check
 from airflow_provider_cloudhpc.api.lifecycle import Ending, EndingKind
 from airflow_provider_cloudhpc.api.models import StopPolicy, to_int
+from airflow_provider_cloudhpc.api.waiting import DEFAULT_QUOTA_WAIT
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import LINK_KEY, SIMULATION_ID_KEY
 
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
+    from airflow_provider_cloudhpc.api.examination import Examined
+
+log = logging.getLogger(__name__)
 
 
 class CloudHPCLostSightError(CloudHPCError):
@@ -124,8 +130,41 @@ def act_on_deadline(ending: Ending, policy: StopPolicy, client: Callable[[], Clo
     return replace(ending, message=f"{ending.message} {note}")
 
 
+def finish(
+    client: CloudHPCClient,
+    ending: Ending,
+    *,
+    on_timeout: StopPolicy = StopPolicy.LEAVE,
+    check_output: Any = True,
+    max_output_bytes: int = MAX_OUTPUT_BYTES,
+    quota_wait: float = DEFAULT_QUOTA_WAIT,
+) -> Examined:
+    """
+    Do what is left to do at the end of a wait, the same for every mode, and tell it in the task's log.
+
+    The stop policy acts at a deadline; the output is read and judged (``GET /simulation/view/{id}``); a report closes
+    the log.
+
+    :param check_output: True: an error in the output of a COMPLETED run makes it ``failed``; ``"warn"``: it is told;
+        False: the output is not read
+    :param max_output_bytes: bytes of it that are read at the most
+    :param quota_wait: seconds that are waited for the account's calls to be free
+    """
+    ending = act_on_deadline(ending, on_timeout, lambda: client)
+    examined = examine(
+        client, ending, check=read_check(check_output), max_output_bytes=max_output_bytes, quota_wait=quota_wait
+    )
+    good = examined.ending.kind is EndingKind.COMPLETED
+    if examined.diagnosis is not None and (examined.diagnosis.findings or not good):
+        for line in examined.diagnosis.report_lines(last_lines=not good):
+            log.warning("%s", line)
+    for line in examined.report_lines():
+        log.info("%s", line)
+    return examined
+
+
 def conclude(
-    ending: Ending, *, accept_stopped: bool = False, soft_fail: bool = False, never_fail: bool = False
+    examined: Examined, *, accept_stopped: bool = False, soft_fail: bool = False, never_fail: bool = False
 ) -> dict[str, Any]:
     """
     End a task as its wait ended; the same for every mode.
@@ -138,9 +177,10 @@ def conclude(
     :raises AirflowSensorTimeout: the deadline passed; it still runs
     :raises CloudHPCLostSightError: sight was lost; running the task again looks again
     """
+    ending = examined.ending
     good = {EndingKind.COMPLETED, EndingKind.STOPPED} if accept_stopped else {EndingKind.COMPLETED}
     if ending.kind in good and ending.simulation is not None:
-        return ending.simulation.to_dict()
+        return examined.record
     if never_fail or (soft_fail and ending.kind is not EndingKind.LOST):
         raise AirflowSkipException(ending.message)
     if ending.kind is EndingKind.LOST:

@@ -38,13 +38,15 @@ class EndingKind(StrEnum):
     """
     How a wait ended.
 
-    Three of them are the simulation's own endings. ``deadline``: the time is up and it still runs. ``lost``: we lost
-    sight of it and it may still run. ``endless``: it would never end by itself and nothing was said about that.
+    The first three are the service's words. ``failed``: it said COMPLETED, and the output says that the solver failed.
+    ``deadline``: the time is up and it still runs. ``lost``: we lost sight of it, or of whether it succeeded.
+    ``endless``: it would never end by itself and nothing was said about that.
     """
 
     COMPLETED = "completed"
     ERROR = "error"
     STOPPED = "stopped"
+    FAILED = "failed"
     DEADLINE = "deadline"
     LOST = "lost"
     ENDLESS = "endless"

@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCQuotaError, CloudHPCValueError
+from airflow_provider_cloudhpc.api.examination import MAX_OUTPUT_BYTES, read_check
 from airflow_provider_cloudhpc.api.lifecycle import DEFAULT_PATIENCE, Ending, Watch
 from airflow_provider_cloudhpc.api.models import StopPolicy
 from airflow_provider_cloudhpc.api.waiting import look_once
@@ -23,9 +24,9 @@ from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.task import (
     CloudHPCTaskMixin,
-    act_on_deadline,
     bad_input_fails,
     conclude,
+    finish,
     read_policy,
     read_simulation_id,
 )
@@ -50,8 +51,11 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
     """
     Wait until a simulation has ended; COMPLETED succeeds, ERROR and STOPPED fail without retry.
 
+    The service says COMPLETED also where the solver crashed: the output is read once at the end
+    (``GET /simulation/view/{id}``), and an error in it fails the task with what it means and what to do.
+
     The result is the same in every mode: the final record as a plain dict (``id``, ``status``, ``folder``,
-    ``script``, ``cpu``, ``ram``, ``cost`` in euro, ``cpu_hours``, ``idate``, ``edate``, ...). Looks by
+    ``script``, ``cpu``, ``ram``, ``cost`` in euro, ``cpu_hours``, ``idate``, ``edate``, ``diagnosis``, ...). Looks by
     ``GET /simulation/view-short/{id}``, in deferrable mode by listings that serve all waits of the account. A look that
     meets the account's quota is a "not yet".
 
@@ -65,6 +69,9 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
         ``"hard"`` (which deletes its results)
     :param patience: seconds without one answer after which sight is lost (retryable)
     :param deferrable: wait in the triggerer; default: as ``operators.default_deferrable`` says
+    :param check_output: True: an error in the output of a COMPLETED run fails the task; ``"warn"``: it is told and put
+        into the record; False: the output is not read
+    :param max_output_bytes: bytes of the output that are read at the most; of a longer one "not fully checked" is told
     :param follow_output: write the new lines of the simulation's output to the task's log; in deferrable mode only
     :param poke_interval: seconds between two looks; default 300, in deferrable mode 60 at the least
     :param timeout: seconds until the deadline; default: as ``sensors.default_timeout`` says (7 days)
@@ -86,6 +93,8 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
         on_timeout: str = StopPolicy.LEAVE.value,
         patience: float = DEFAULT_PATIENCE,
         deferrable: bool | None = None,
+        check_output: bool | str = True,
+        max_output_bytes: int = MAX_OUTPUT_BYTES,
         follow_output: bool = False,
         poke_interval: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
@@ -105,6 +114,8 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
         self.on_timeout = on_timeout
         self.patience = patience
         self.deferrable = deferrable
+        self.check_output = check_output
+        self.max_output_bytes = max_output_bytes
         self.follow_output = follow_output
 
     def execute(self, context: Mapping[str, Any]) -> Any:
@@ -114,6 +125,7 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
             if simulation_id is None:
                 raise CloudHPCValueError("simulation_id is None: there is no simulation to wait for.")
             policy = read_policy(self.on_timeout, "on_timeout")
+            read_check(self.check_output)
             self.tell_simulation(context, simulation_id)
         endless_allowed = self._deadline_given and policy is not StopPolicy.LEAVE
         now = time.time()
@@ -177,10 +189,15 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
         return self._conclude(ending)
 
     def _conclude(self, ending: Ending) -> dict[str, Any]:
-        ending = act_on_deadline(ending, read_policy(self.on_timeout, "on_timeout"), lambda: self.client)
-        self.log.info("%s", ending.message)
+        examined = finish(
+            self.client,
+            ending,
+            on_timeout=read_policy(self.on_timeout, "on_timeout"),
+            check_output=self.check_output,
+            max_output_bytes=self.max_output_bytes,
+        )
         return conclude(
-            ending, accept_stopped=self.accept_stopped, soft_fail=self.soft_fail, never_fail=self.never_fail
+            examined, accept_stopped=self.accept_stopped, soft_fail=self.soft_fail, never_fail=self.never_fail
         )
 
     def _connect(self, anew: bool) -> CloudHPCClient:

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""COMPLETED does not mean solved: the output decides, in every mode and with what the user said about it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from airflow.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+
+from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
+from airflow_provider_cloudhpc.sensors.simulation import CloudHPCSimulationSensor
+from airflow_provider_cloudhpc.task import CloudHPCLostSightError
+from tests.integration.operators.airflow_task import AirflowTask
+
+CRASHED = "mpirun noticed that process rank 0 was KILLED BY SIGNAL: 9"
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudHPCEmulator]:
+    with CloudHPCEmulator(port=0) as emulator:
+        connection = {"conn_type": "cloudhpc", "host": emulator.url, "password": emulator.api_key}
+        monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+        yield emulator
+
+
+@pytest.fixture
+def ended(service: CloudHPCEmulator) -> Callable[..., int]:
+    """A simulation that has ended."""
+
+    def end(ending: str = "completed", output: str = "") -> int:
+        (simulation_id,) = service.control.simulation(folder="case", script="custom-script", cpu=2, ram="highcpu")
+        service.control.finish(simulation_id, ending, output)
+        return simulation_id
+
+    return end
+
+
+def wait(simulation_id: int, **arguments: Any) -> Any:
+    """Run a sensor to its end as Airflow does."""
+    task = AirflowTask(lambda: CloudHPCSimulationSensor(task_id="wait", simulation_id=simulation_id, **arguments))
+    context = task.context()
+    try:
+        return context["task"].execute(context)
+    except TaskDeferred as deferral:
+        trigger = deferral.trigger
+
+    async def first_event() -> dict[str, Any]:
+        async for event in trigger.run():
+            return dict(event.payload)
+        raise AssertionError("no event")
+
+    return context["task"].execute_complete(context, asyncio.run(first_event()))
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_completed_with_an_error_in_its_output_fails(ended: Callable[..., int], deferrable: bool) -> None:
+    simulation_id = ended(output=CRASHED)
+    with pytest.raises(AirflowFailException) as failure:
+        wait(simulation_id, deferrable=deferrable)
+    message = str(failure.value)
+    assert f"Simulation {simulation_id} is COMPLETED for the service, but its solver FAILED" in message
+    assert CRASHED in message
+    assert "'standard'" in message
+    assert f"/en/simulation/view/{simulation_id}" in message
+
+
+def test_a_clean_end_is_told_in_a_report(ended: Callable[..., int], caplog: pytest.LogCaptureFixture) -> None:
+    simulation_id = ended(output="the residual is 1e-6")
+    caplog.set_level(logging.INFO)
+    record = wait(simulation_id)
+    assert record["status"] == "COMPLETED"
+    assert record["diagnosis"]["severity"] is None
+    assert json.loads(json.dumps(record)) == record
+    report = [line.message for line in caplog.records if line.name == "airflow_provider_cloudhpc.task"]
+    assert report[0] == f"Simulation {simulation_id} (custom-script on 2 x highcpu) in folder case"
+    rows = {line[4:15].strip(): line[15:] for line in report[1:]}
+    assert list(rows) == ["Status", "Wall time", "Queue time", "Billed", "Diagnosis", "Page"]
+    assert "vCPU-hours" in rows["Billed"]
+    assert "EUR" in rows["Billed"]
+
+
+def test_warn_succeeds_and_the_record_tells(ended: Callable[..., int], caplog: pytest.LogCaptureFixture) -> None:
+    record = wait(ended(output=CRASHED), check_output="warn")
+    assert record["diagnosis"]["out_of_memory"] is True
+    assert record["diagnosis"]["next_ram"] == "standard"
+    assert any(CRASHED in line.message and line.levelno == logging.WARNING for line in caplog.records)
+
+
+def test_off_reads_nothing(ended: Callable[..., int], service: CloudHPCEmulator) -> None:
+    record = wait(ended(output=CRASHED), check_output=False)
+    assert record["status"] == "COMPLETED"
+    assert record["diagnosis"] is None
+    assert service.ledger.count("GET /simulation/view/{id}") == 0
+
+
+def test_the_output_is_read_once(ended: Callable[..., int], service: CloudHPCEmulator) -> None:
+    wait(ended())
+    assert service.ledger.count("GET /simulation/view/{id}") == 1
+
+
+def test_soft_fail_skips_a_failed_solver(ended: Callable[..., int]) -> None:
+    with pytest.raises(AirflowSkipException, match="solver FAILED"):
+        wait(ended(output=CRASHED), soft_fail=True)
+
+
+@pytest.mark.parametrize("ending", ["error", "stopped"])
+def test_other_endings_carry_the_last_lines(
+    ended: Callable[..., int], caplog: pytest.LogCaptureFixture, ending: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=r"KILLED_BY_SIGNAL_9: .*KILLED BY SIGNAL: 9"):
+        wait(ended(ending, f"step 17\n{CRASHED}"))
+    assert "  | step 17" in caplog.messages
+
+
+def test_beyond_the_limit_is_never_clean(ended: Callable[..., int]) -> None:
+    record = wait(ended(output="a line of forty characters, all of them.\n" * 5000), max_output_bytes=50_000)
+    assert record["diagnosis"]["checked"] == "partial"
+    assert "not fully checked" in record["diagnosis"]["summary"]
+    assert record["status"] == "COMPLETED"
+    assert record["cost"] is not None
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_an_output_that_cannot_be_read_is_no_success(
+    ended: Callable[..., int], service: CloudHPCEmulator, soft_fail: bool
+) -> None:
+    simulation_id = ended()
+    service.control.fault("html", "GET /simulation/view/{id}", times=None)
+    with pytest.raises(CloudHPCLostSightError, match="whether its solver succeeded is NOT known"):
+        wait(simulation_id, soft_fail=soft_fail)
+    assert wait(simulation_id, check_output="warn")["diagnosis"] is None
+
+
+def test_an_unknown_choice_is_refused_before_any_call(ended: Callable[..., int], service: CloudHPCEmulator) -> None:
+    simulation_id, before = ended(), service.ledger.count("*")
+    with pytest.raises(AirflowFailException, match=r"check_output is 'maybe': one of True, 'warn', False"):
+        wait(simulation_id, check_output="maybe")
+    assert service.ledger.count("*") == before
