@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
+from airflow_provider_cloudhpc.api.catalogue import Severity
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCValueError
-from airflow_provider_cloudhpc.api.examination import MAX_OUTPUT_BYTES, examine, read_check
+from airflow_provider_cloudhpc.api.examination import MAX_OUTPUT_BYTES, CheckOutput, examine, read_check
 from airflow_provider_cloudhpc.api.lifecycle import Ending, EndingKind
 from airflow_provider_cloudhpc.api.models import StopPolicy, to_int
 from airflow_provider_cloudhpc.api.waiting import DEFAULT_QUOTA_WAIT
@@ -20,10 +21,11 @@ from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import LINK_KEY, SIMULATION_ID_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
     from airflow_provider_cloudhpc.api.examination import Examined
+    from airflow_provider_cloudhpc.api.solver_logs import LogFinding
 
 log = logging.getLogger(__name__)
 
@@ -188,3 +190,22 @@ def conclude(
     if ending.kind is EndingKind.DEADLINE:
         raise AirflowSensorTimeout(ending.message)
     raise AirflowFailException(ending.message)
+
+
+def conclude_logs(found: Sequence[LogFinding], check: CheckOutput) -> None:
+    """
+    Tell what solver logs among results say, and end the task by it.
+
+    :raises AirflowFailException: one of them holds an error, and that is to fail: fetching again changes nothing
+    """
+    for finding in found:
+        for line in finding.report_lines():
+            log.warning("%s", line)
+    errors = [one for one in found if one.finding.severity is Severity.ERROR]
+    if errors and check is CheckOutput.FAIL:
+        first = errors[0]
+        more = f" ({len(errors) - 1} more errors: see the log.)" if len(errors) > 1 else ""
+        raise AirflowFailException(
+            f"The results are downloaded and stay, but their log {first.path} says that the solver FAILED: "
+            f"{first.finding.in_a_sentence}{more} check_output='warn' takes them as they are."
+        )

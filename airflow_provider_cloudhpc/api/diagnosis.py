@@ -58,6 +58,12 @@ class Finding:
     fix: str
     link: str | None = None
 
+    @property
+    def in_a_sentence(self) -> str:
+        """What was found, what it means and what to do, for an error's message."""
+        said = f' "{self.quoted}".' if self.quoted else ""
+        return f"{self.code}:{said} {self.cause} What to do: {self.fix}"
+
     def to_dict(self) -> dict[str, Any]:
         """Give it as plain data."""
         return {

@@ -207,8 +207,6 @@ def _judge(ending: Ending, diagnosis: Diagnosis, check: CheckOutput, page: str) 
 def _tail(diagnosis: Diagnosis) -> str:
     if not diagnosis.errors:
         return ""
-    first = diagnosis.errors[0]
-    said = f' "{first.quoted}".' if first.quoted else ""
     more = f" ({len(diagnosis.errors) - 1} more: see the log.)" if len(diagnosis.errors) > 1 else ""
     ram = f" The next RAM tier is {diagnosis.next_ram!r}." if diagnosis.next_ram else ""
-    return f" {first.code}:{said} {first.cause} What to do: {first.fix}{ram}{more}"
+    return f" {diagnosis.errors[0].in_a_sentence}{ram}{more}"

@@ -13,20 +13,23 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_cloudhpc.api.archive import pack_folder
 from airflow_provider_cloudhpc.api.downloading import OnExisting
 from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
+from airflow_provider_cloudhpc.api.examination import read_check
 from airflow_provider_cloudhpc.api.names import CASE_ARCHIVE, check_folder, check_name, mint_folder
 from airflow_provider_cloudhpc.api.progress import ProgressLog, format_bytes
+from airflow_provider_cloudhpc.api.solver_logs import check_results
 from airflow_provider_cloudhpc.api.sources import BytesSource, FileSource
 from airflow_provider_cloudhpc.api.storage import download_item, result_items, upload_file
 from airflow_provider_cloudhpc.api.unpack import unpack_archive
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.paths import open_source, put_object, read_path
-from airflow_provider_cloudhpc.task import CloudHPCTaskMixin, bad_input_fails, read_simulation_id
+from airflow_provider_cloudhpc.task import CloudHPCTaskMixin, bad_input_fails, conclude_logs, read_simulation_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_cloudhpc.api.models import StorageItem
+    from airflow_provider_cloudhpc.api.solver_logs import LogFinding
     from airflow_provider_cloudhpc.api.sources import Source
 
 log = logging.getLogger(__name__)
@@ -180,9 +183,11 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
     :param extract: unpack each archive into a folder of its own name beside it, whole or not at all
     :param on_existing: what to do where another file of that name is: ``"error"``, ``"overwrite"`` or ``"keep"``; the
         same one (length and hash) is left as it is. For ``extract`` it speaks of the folder too.
+    :param check_output: what an error in a solver's log among the results does (``log.*``, ``*.out``, ``*.sta``, ...;
+        read also inside archives): True: the task fails, its files stay; ``"warn"``: it is told; False: none is read
     :param wait_for_results: seconds to wait at the most for the first result to appear
     :param cloudhpc_conn_id: id of the Airflow connection (templated)
-    :raises AirflowFailException: an argument is wrong; nothing was asked
+    :raises AirflowFailException: an argument is wrong (nothing was asked), or a solver's log holds an error
     :raises CloudHPCNotFoundError: there are no such files; the message names what is there
     :raises CloudHPCTransferError: a file did not arrive whole, or another one is there
     :raises CloudHPCArchiveError: an archive is damaged or hostile; nothing of it was kept
@@ -202,6 +207,7 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
         patterns: str | Sequence[str] = (),
         extract: bool = False,
         on_existing: OnExisting = "error",
+        check_output: bool | str = True,
         wait_for_results: float = 0.0,
         cloudhpc_conn_id: str = CloudHPCHook.default_conn_name,
         **kwargs: Any,
@@ -214,6 +220,7 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
         self.patterns = patterns
         self.extract = extract
         self.on_existing = on_existing
+        self.check_output = check_output
         self.wait_for_results = wait_for_results
         self.cloudhpc_conn_id = cloudhpc_conn_id
 
@@ -221,6 +228,7 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
         """Download the files; give where they are."""
         with bad_input_fails():
             directory = self._directory()
+            check = read_check(self.check_output)
             given = [name for name in ("paths", "folder", "simulation_id") if getattr(self, name) not in (None, "", [])]
             if len(given) != 1:
                 raise CloudHPCValueError(
@@ -234,8 +242,10 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
             _ = self.client
         items = self._items(context, paths, folder, simulation_id)
         self._check_distinct(items)
-        fetched = [self._fetch(item, directory) for item in items]
+        found: list[LogFinding] = []
+        fetched = [self._fetch(item, directory, found) for item in items]
         log.info("Downloaded %d files into %s", len(fetched), directory)
+        conclude_logs(found, check)
         return fetched
 
     def _directory(self) -> Any:
@@ -274,20 +284,30 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
                     f"Several files are called {', '.join(twice)}: download them into different directories."
                 )
 
-    def _fetch(self, item: StorageItem, directory: Any) -> str:
+    def _fetch(self, item: StorageItem, directory: Any, found: list[LogFinding]) -> str:
         if not isinstance(directory, Path):
             target = directory / check_name(item.basename, "the stored file's name")
             with tempfile.TemporaryDirectory(prefix="cloudhpc-") as aside:
-                put_object(download_item(self.client, item, Path(aside)).path, target, self.on_existing)
+                file = download_item(self.client, item, Path(aside))
+                found += self._read_logs(file.path)
+                put_object(file.path, target, self.on_existing)
             return str(target)
+        fetched = self._fetch_local(item, directory)
+        found += self._read_logs(fetched)
+        return str(fetched)
+
+    def _read_logs(self, path: Path) -> list[LogFinding]:
+        return check_results(path) if self.check_output else []
+
+    def _fetch_local(self, item: StorageItem, directory: Path) -> Path:
         file = download_item(self.client, item, directory, on_existing=self.on_existing)
         ending = next((ending for ending in _ARCHIVE_ENDINGS if item.basename.endswith(ending)), None)
         if not self.extract or ending is None:
-            return str(file.path)
+            return file.path
         folder = directory / item.basename.removesuffix(ending)
         if folder.exists() and (self.on_existing == "keep" or file.was_there):
             log.info("Kept %s, which was there", folder)
-            return str(folder)
+            return folder
         unpacked = unpack_archive(
             file.path,
             folder,
@@ -295,7 +315,7 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
             progress=ProgressLog(f"Unpacking {item.basename}", log),
         )
         log.info("Unpacked %s: %d members, %s", folder, unpacked.members, format_bytes(unpacked.content_size))
-        return str(folder)
+        return folder
 
 
 def _several(value: str | Sequence[str] | None) -> list[str]:
