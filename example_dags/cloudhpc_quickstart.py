@@ -8,7 +8,6 @@ The case is a lid-driven cavity flow in pure Python, for ``custom-script``. Need
 from __future__ import annotations
 
 import json
-import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -57,20 +56,19 @@ with DAG(
         task_id="download",
         simulation_id=simulate.output,
         directory="{{ params.results }}/{{ run_id }}",
+        extract=True,
     )
 
     # Whatever happens to the tasks above, nothing is left running and billing.
     stop = CloudHPCStopSimulationOperator(task_id="stop", simulation_id=simulate.output)
 
     @task
-    def look(archives: list[str]) -> dict:
-        """Unpack the results beside their archive and tell what was reached."""
-        archive = Path(archives[0])
-        with tarfile.open(archive) as results:
-            results.extractall(archive.parent, filter="data")
-        summary = json.loads(next(archive.parent.rglob("summary.json")).read_text())
+    def look(folders: list[str]) -> dict:
+        """Tell what was reached."""
+        results = Path(folders[0])
+        summary = json.loads(next(results.rglob("summary.json")).read_text())
         print(f"Residual reached: {summary['residual']:.2e}")
-        picture = next(archive.parent.rglob("velocity.png"))
+        picture = next(results.rglob("velocity.png"))
         print(f"Picture: {picture}")
         return {"residual": summary["residual"], "picture": str(picture)}
 
