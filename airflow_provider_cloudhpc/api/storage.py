@@ -4,24 +4,16 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cloudhpc.api.aside import PART_SUFFIX
-from airflow_provider_cloudhpc.api.errors import (
-    CloudHPCError,
-    CloudHPCNotFoundError,
-    CloudHPCTransferError,
-    CloudHPCValueError,
-)
-from airflow_provider_cloudhpc.api.names import check_folder, check_name, is_result
+from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCTransferError, CloudHPCValueError
+from airflow_provider_cloudhpc.api.names import check_folder, check_name
 from airflow_provider_cloudhpc.api.progress import format_bytes
 from airflow_provider_cloudhpc.api.transfer import Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
@@ -149,45 +141,6 @@ def list_folder(client: CloudHPCClient, folder: str) -> list[StorageItem]:
             break
         before = len(page)
     return list(items.values())
-
-
-def result_items(
-    client: CloudHPCClient,
-    folder: str,
-    *,
-    patterns: Sequence[str] = (),
-    wait: float = 0.0,
-    poll_interval: float = 60.0,
-) -> list[StorageItem]:
-    """
-    Find the result archives of a folder.
-
-    :param patterns: shell patterns of file names, to be fetched in place of the result archives
-    :param wait: seconds to wait at the most for the first of them to appear
-    :param poll_interval: seconds between two looks
-    :raises CloudHPCNotFoundError: there are none; the message names what is there
-    """
-    deadline = time.monotonic() + wait
-    while True:
-        items = [item for item in list_folder(client, folder) if not item.is_folder]
-        if patterns:
-            results = [item for item in items if any(fnmatchcase(item.basename, pattern) for pattern in patterns)]
-        else:
-            results = [item for item in items if is_result(item.basename)]
-        if results:
-            return results
-        left = deadline - time.monotonic()
-        if left <= 0:
-            break
-        log.info("No results in folder %s yet; looking again for %.0f s at the most", folder, left)
-        time.sleep(min(poll_interval, left))
-        client.delete_cache()
-    names = ", ".join(sorted(item.basename for item in items)[:20]) or "no files"
-    wanted = f"No file that fits {', '.join(patterns)}" if patterns else "No result archives"
-    raise CloudHPCNotFoundError(
-        f"{wanted} in the storage folder {folder!r}; it holds {names}. Results appear when a run has "
-        "ended (also every 10 hours, and after a sync), and the service deletes files 60 days after their creation."
-    )
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
 from airflow_provider_cloudhpc.api.examination import read_check
 from airflow_provider_cloudhpc.api.names import CASE_ARCHIVE, check_folder, check_name, mint_folder
 from airflow_provider_cloudhpc.api.progress import ProgressLog, format_bytes
+from airflow_provider_cloudhpc.api.results import result_items
 from airflow_provider_cloudhpc.api.solver_logs import check_results
 from airflow_provider_cloudhpc.api.sources import BytesSource, FileSource
-from airflow_provider_cloudhpc.api.storage import download_item, result_items, upload_file
+from airflow_provider_cloudhpc.api.storage import download_item, upload_file
 from airflow_provider_cloudhpc.api.unpack import unpack_archive
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
+from airflow_provider_cloudhpc.operators.launch_record import find_owner
 from airflow_provider_cloudhpc.paths import open_source, put_object, read_path
 from airflow_provider_cloudhpc.task import CloudHPCTaskMixin, bad_input_fails, conclude_logs, read_simulation_id
 
@@ -169,10 +171,12 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
     """
     Download result files; each appears under its name only when it is whole.
 
-    Exactly one of ``paths``, ``folder`` and ``simulation_id`` says what: these files, or all result archives of the
-    folder. ``POST /storage/view-by-path``, ``GET /storage/index/...`` for a folder's listing,
-    ``GET /simulation/view-short/{id}`` for a simulation's folder, then ``GET /storage/download/{id}`` a file. The
-    result is the list of what was fetched: paths or URIs of the files, or of the folders they were unpacked into.
+    Exactly one of ``paths``, ``folder`` and ``simulation_id`` says what: these files, all result archives of the
+    folder, or those that are the simulation's: what the folder held before its launch is left out, and so is what a
+    later one in the same folder may have written. ``POST /storage/view-by-path``, ``GET /storage/index/...`` for a
+    folder's listing, ``GET /simulation/...`` for a simulation that no task of this run launched or whose folder was
+    named, then ``GET /storage/download/{id}`` a file. The result is the list of what was fetched: paths or URIs of the
+    files, or of the folders they were unpacked into.
 
     :param directory: local directory, made where missing; or an ``ObjectStoragePath`` or URI such as
         ``s3://my_conn@bucket/prefix``: then files are verified on the worker first, and put there whole (templated)
@@ -266,10 +270,13 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
     ) -> list[StorageItem]:
         if paths:
             return [self.client.view_by_path(path) for path in paths]
+        owner = None
         if simulation_id is not None:
             self.tell_simulation(context, simulation_id)
-            folder = self.client.view_simulation_short(simulation_id).folder
-        return result_items(self.client, folder or "", patterns=_several(self.patterns), wait=self.wait_for_results)
+            folder, owner = find_owner(context, self.client, simulation_id)
+        return result_items(
+            self.client, folder or "", patterns=_several(self.patterns), owner=owner, wait=self.wait_for_results
+        )
 
     @staticmethod
     def _check_distinct(items: list[StorageItem]) -> None:
