@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import logging
+import math
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard, cast
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
@@ -14,11 +17,20 @@ from airflow_provider_cloudhpc.api.sources import FileSource
 from airflow_provider_cloudhpc.api.storage import check_source
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_provider_cloudhpc.api.downloading import OnExisting
     from airflow_provider_cloudhpc.api.sources import Source
 
+log = logging.getLogger(__name__)
+
 #: Bytes compared at once.
 _BLOCK = 1 << 20
+#: Bytes fetched ahead of what is read, and sent in one part; the 50 MiB that are usual, ten at once, fill a worker.
+_PART = 8 << 20
+#: Parts that S3 takes of one object.
+_MOST_PARTS = 10_000
+_ANOTHER = "another object is there; choose on_existing='overwrite' or 'keep', or another directory"
 
 
 def read_path(value: Any, what: str) -> Path | Any:
@@ -39,6 +51,11 @@ def read_path(value: Any, what: str) -> Path | Any:
     return Path(value.path) if value.protocol == "file" else value
 
 
+def is_local(path: Any) -> TypeGuard[Path]:
+    """Say which of the two :func:`read_path` gave; in Airflow 2 an ``ObjectStoragePath`` is a ``Path`` as well."""
+    return isinstance(path, Path) and not isinstance(path, ObjectStoragePath)
+
+
 @dataclass(frozen=True)
 class ObjectSource:
     """An object on a storage that Airflow reaches; streamed, never read whole."""
@@ -57,7 +74,7 @@ class ObjectSource:
 
     def open(self) -> BinaryIO:
         """Open it for reading."""
-        return cast("BinaryIO", self.path.open("rb"))
+        return cast("BinaryIO", self.path.open("rb", block_size=_PART))
 
 
 def open_source(value: Any, what: str = "source") -> Source:
@@ -67,7 +84,7 @@ def open_source(value: Any, what: str = "source") -> Source:
     :raises CloudHPCValueError: it is missing, a folder, or cannot be read
     """
     path = read_path(value, what)
-    if isinstance(path, Path):
+    if is_local(path):
         check_source(path, what)
         return FileSource(path)
     problem = ""
@@ -83,6 +100,27 @@ def open_source(value: Any, what: str = "source") -> Source:
     return ObjectSource(path)
 
 
+def stays(target: Any, size: int | None, on_existing: OnExisting) -> bool:
+    """
+    Say whether what is at a target stays as it is, as far as that is known before a byte is fetched.
+
+    :param target: the ``ObjectStoragePath`` of the file to be
+    :param size: bytes it is to have, None where not known
+    :raises CloudHPCTransferError: another object is there, or it cannot be looked at
+    """
+    if on_existing == "overwrite":
+        return False
+    with _errors_of(target):
+        if not target.exists():
+            return False
+        if on_existing == "keep":
+            log.info("Kept %s, which was there", target)
+            return True
+        if size is not None and target.stat().st_size != size:
+            raise _refusal(target, _ANOTHER)
+    return False
+
+
 def put_object(local: Path, target: Any, on_existing: OnExisting) -> None:
     """
     Put a whole and verified local file onto an object storage.
@@ -94,29 +132,56 @@ def put_object(local: Path, target: Any, on_existing: OnExisting) -> None:
     :param on_existing: what to do where another object of that name is; the same one is left as it is
     :raises CloudHPCTransferError: it did not arrive, or another object is there
     """
-    problem = ""
-    try:
-        if target.exists():
+    size = local.stat().st_size
+    with _errors_of(target):
+        was_there = target.exists()
+        if was_there:
             if on_existing == "keep" or _is_same(local, target):
+                log.info("Kept %s, which was there", target)
                 return
             if on_existing == "error":
-                problem = "another object is there; choose on_existing='overwrite' or 'keep', or another directory"
-        if not problem:
-            target.fs.put_file(str(local), target.path)
-            size = target.fs.info(target.path)["size"]
-            if size != local.stat().st_size:
-                target.unlink()
-                problem = f"{size} of its {local.stat().st_size} bytes arrived; they were removed"
+                raise _refusal(target, _ANOTHER)
+        try:
+            target.fs.put_file(str(local), target.path, **_put_options(target, size))
+            arrived = target.fs.info(target.path)["size"]
+            if arrived != size:
+                was_there = False
+                raise _refusal(target, f"{arrived} of its {size} bytes arrived; they were removed")
+        except BaseException:
+            # Object stores show nothing of what broke off; file systems that pass for one (SFTP, HDFS) may.
+            if not was_there:
+                with suppress(Exception):
+                    target.unlink()
+            raise
+
+
+@contextmanager
+def _errors_of(target: Any) -> Iterator[None]:
+    try:
+        yield
+    except CloudHPCTransferError:
+        raise
     except Exception as error:  # each file system has its own
         problem = f"{type(error).__name__}: {error}"
-    if problem:
-        raise CloudHPCTransferError(f"{str(target)!r} could not be written: {problem}.")
+    else:
+        return
+    raise _refusal(target, problem)
+
+
+def _refusal(target: Any, problem: str) -> CloudHPCTransferError:
+    return CloudHPCTransferError(f"{str(target)!r} could not be written: {problem}.")
+
+
+def _put_options(target: Any, size: int) -> dict[str, int]:
+    if target.protocol not in ("s3", "s3a"):
+        return {}
+    return {"chunksize": max(_PART, math.ceil(size / _MOST_PARTS)), "max_concurrency": 4}
 
 
 def _is_same(local: Path, target: Any) -> bool:
     if target.stat().st_size != local.stat().st_size:
         return False
-    with local.open("rb") as ours, target.open("rb") as theirs:
+    with local.open("rb") as ours, target.open("rb", block_size=_PART) as theirs:
         while block := ours.read(_BLOCK):
             if theirs.read(len(block)) != block:
                 return False

@@ -14,7 +14,7 @@ import logging
 import os
 import random
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from airflow_provider_cloudhpc.api.aside import file_aside, put_in_place
@@ -26,7 +26,7 @@ from airflow_provider_cloudhpc.api.progress import ProgressCallback, ProgressLog
 from airflow_provider_cloudhpc.api.stores import Transferred, check_status, object_length, request, store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from airflow_provider_cloudhpc.api.sources import Source
@@ -145,7 +145,9 @@ class Transfer:
             return hash_of(file, kind) == named[kind]
 
     def _put(self, url: str, source: Source, size: int, progress: ProgressCallback) -> Transferred:
-        with source.open() as file:
+        with _source_errors():
+            opened = source.open()
+        with opened as file:
             body = _Body(file, size, progress)
             # What is sent may stall as long as what is received: urllib3 sends with the time for connecting.
             patience = self._network.read_timeout
@@ -215,7 +217,8 @@ class _Body:
     def read(self, amount: int = -1) -> bytes:
         """Give the next bytes, never more than were announced."""
         left = self._size - self._sent
-        block = self._file.read(left if amount < 0 else min(amount, left))
+        with _source_errors():
+            block = self._file.read(left if amount < 0 else min(amount, left))
         if left and not block:
             raise _changed()
         self.checksum.update(block)
@@ -233,6 +236,18 @@ class _Body:
             info = os.fstat(self._file.fileno())
             return info.st_mtime_ns, info.st_size
         return None
+
+
+@contextmanager
+def _source_errors() -> Iterator[None]:
+    """A source on another storage breaks like any connection, in the words of whoever reads it."""
+    try:
+        yield
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+    else:
+        return
+    raise store_error(f"What is to be sent could not be read ({problem}).", "PUT", transient=True)
 
 
 def _say_total(verb: str, name: str, done: Transferred, moved: int, seconds: float) -> None:

@@ -24,7 +24,7 @@ from airflow_provider_cloudhpc.api.unpack import unpack_archive
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.operators.launch_record import find_owner
-from airflow_provider_cloudhpc.paths import open_source, put_object, read_path
+from airflow_provider_cloudhpc.paths import is_local, open_source, put_object, read_path, stays
 from airflow_provider_cloudhpc.task import CloudHPCTaskMixin, bad_input_fails, conclude_logs, read_simulation_id
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
         """Pack and upload the folder; give where it is."""
         with bad_input_fails():
             source = read_path(self.source, "source")
-            if not isinstance(source, Path):
+            if not is_local(source):
                 raise CloudHPCValueError(f"source is {str(source)!r}: a folder on the worker is needed.")
             folder = minted_folder(context) if self.folder is None else check_folder(self.folder)
             client = self.client
@@ -258,7 +258,7 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
                 f"on_existing is {self.on_existing!r}: one of {', '.join(map(repr, get_args(OnExisting)))} is needed."
             )
         directory = read_path(self.directory, "directory")
-        if isinstance(directory, Path):
+        if is_local(directory):
             if directory.exists() and not directory.is_dir():
                 raise CloudHPCValueError(f"directory is {str(directory)!r}: that is a file.")
         elif self.extract:
@@ -292,8 +292,10 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
                 )
 
     def _fetch(self, item: StorageItem, directory: Any, found: list[LogFinding]) -> str:
-        if not isinstance(directory, Path):
+        if not is_local(directory):
             target = directory / check_name(item.basename, "the stored file's name")
+            if stays(target, item.size, self.on_existing):
+                return str(target)
             with tempfile.TemporaryDirectory(prefix="cloudhpc-") as aside:
                 file = download_item(self.client, item, Path(aside))
                 found += self._read_logs(file.path)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import logging
 import os
 import random
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -558,6 +560,48 @@ def test_a_file_that_changes_while_it_is_sent_is_an_error(
         lambda: transfer(read_timeout=2).upload(Links(store), source, progress=progress),
         "changed while it was sent",
         transient=False,
+    )
+
+
+class Brittle:
+    """A source on a storage whose connection breaks: ``good`` bytes are read, then it fails, ``times`` times."""
+
+    name, size = "s3://bucket/upload.tar.gz", len(DATA)
+
+    def __init__(self, good: int, times: int) -> None:
+        self.good, self.times = good, times
+
+    def open(self) -> BinaryIO:
+        self.times -= 1
+        if self.times < 0:
+            return io.BytesIO(DATA)
+        if self.good < 0:
+            raise LookupError("no route to bucket")
+
+        class File(io.BytesIO):
+            def read(file, size: int | None = -1, /) -> bytes:
+                if file.tell() >= self.good:
+                    raise LookupError("connection reset")
+                return super().read(size)
+
+        return File(DATA)
+
+
+@pytest.mark.parametrize("good", [-1, 0, MIB])
+def test_a_source_that_cannot_be_read_for_a_while(store: Store, good: int) -> None:
+    links = Links(store)
+
+    done = transfer(read_timeout=2).upload(links, Brittle(good, 2))
+
+    assert done.proven
+    assert store.data == DATA
+    assert links.given == 3
+
+
+def test_a_source_that_cannot_be_read_at_all(store: Store) -> None:
+    fails(
+        lambda: transfer(attempts=3, read_timeout=2).upload(Links(store), Brittle(MIB, 9)),
+        "given up after 3 attempts: What is to be sent could not be read .LookupError: connection reset",
     )
 
 
