@@ -23,6 +23,7 @@ from airflow_provider_cloudhpc.api.launch_types import (
 )
 from airflow_provider_cloudhpc.api.launching import Launcher
 from airflow_provider_cloudhpc.api.names import is_minted_by, mint_folder
+from airflow_provider_cloudhpc.operators.launch_record import LaunchRecord
 from airflow_provider_cloudhpc.task import bad_input_fails, read_simulation_id
 
 if TYPE_CHECKING:
@@ -195,14 +196,24 @@ def launch(
                 "an active simulation, but not one that has ended. A folder that an upload mints has no such gap.",
                 request.folder,
             )
+        # In a folder that this run minted nothing has run before the task's first try.
+        record = LaunchRecord(
+            context, request.folder, is_new=ownership is not Ownership.NAMED and context["ti"].try_number == 1
+        )
+
+        def before_post() -> None:
+            prepare()
+            record.note(client)
+
         launcher = Launcher(
-            client, store, prepare=prepare, judge=judge or (lambda simulation: None), stop_signal=stop_signal
+            client, store, prepare=before_post, judge=judge or (lambda simulation: None), stop_signal=stop_signal
         )
         try:
             launched = launcher.run(machine)
         except CloudHPCLaunchError as error:
             message = str(error)
         else:
+            record.tell(launched.simulation_id)
             page = client.simulation_page(launched.simulation_id)
             said = {
                 How.LAUNCHED: "is started",
