@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -103,8 +102,8 @@ def _object_headers(blob: Blob) -> dict[str, str]:
 
 def _checked(world: World, request: Request) -> tuple[str, Response | None]:
     """The object's name, and the refusal where the request is not allowed."""
-    bucket, _, name = request.url.path.lstrip("/").partition("/")
-    name = unquote(name)
+    # The server has decoded it already: once more, and a name with a percent sign would be another.
+    bucket, _, name = request.scope["path"].lstrip("/").partition("/")
     if "x-api-key" in request.headers:
         detail = "the API key was sent to the store, which is another host"
         return name, _violation(world, request, 400, "InvalidArgument", "key-sent-to-store", detail)

@@ -20,6 +20,7 @@ from airflow_provider_cloudhpc.api import codec
 from airflow_provider_cloudhpc.api.archive import pack_folder
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.unpack import UnpackLimits, unpack_archive
+from tests.memory import peak_memory
 
 MIB = 1 << 20
 
@@ -505,15 +506,15 @@ def test_progress_counts_the_content_to_its_end(case: Path, tmp_path: Path) -> N
     assert {total for _, total in seen} == {packed.content_size}
 
 
-RSS = """
-import resource, sys
+MOVE = """
+import sys
 from airflow_provider_cloudhpc.api.archive import pack_folder
 from airflow_provider_cloudhpc.api.unpack import UnpackLimits, unpack_archive
+from tests.memory import peak_memory
 if sys.argv[1] == "pack":
     pack_folder(sys.argv[2], sys.argv[3])
 else:
     unpack_archive(sys.argv[2], sys.argv[3], limits=UnpackLimits(max_ratio=2000))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
@@ -524,12 +525,8 @@ def test_memory_does_not_grow_with_the_size(tmp_path: Path) -> None:
         write(folder / "head", b"not only zeros")
         os.truncate(write(folder / "sparse"), size)
         archive, out = tmp_path / f"{name}.tar.gz", tmp_path / f"{name}.out"
-        for what, source, target in (("pack", folder, archive), ("unpack", archive, out)):
-            done = subprocess.run(
-                [sys.executable, "-c", RSS, what, source, target], capture_output=True, text=True, timeout=120
-            )
-            assert done.returncode == 0, done.stderr
-            peaks[what][name] = int(done.stdout)
+        peaks["pack"][name] = peak_memory(MOVE, "pack", folder, archive)
+        peaks["unpack"][name] = peak_memory(MOVE, "unpack", archive, out)
         assert (out / "sparse").stat().st_size == size
         os.truncate(out / "sparse", 0)
 
