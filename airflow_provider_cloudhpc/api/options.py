@@ -34,6 +34,8 @@ SCRIPTS = (
     "ubuntu-2404-static",
 )
 
+_SWITCHES = {"true": True, "false": False, "none": None, "": None}
+
 
 def build_request(
     *, cpu: object, ram: object, script: object, folder: object, mesh: object = None, preemptible: object = None
@@ -49,6 +51,8 @@ def build_request(
     for value, what, known in ((ram, "ram", RAM_TIERS), (script, "script", SCRIPTS)):
         if not isinstance(value, str) or not value.strip():
             raise CloudHPCValueError(f"{what} is {value!r}: a name is needed, such as {_listed(known)}.")
+    if isinstance(preemptible, str):  # as a template leaves it
+        preemptible = _SWITCHES.get(preemptible.strip().lower(), preemptible)
     if preemptible is not None and not isinstance(preemptible, bool):
         raise CloudHPCValueError(f"preemptible is {preemptible!r}: True, False or None is needed.")
     return LaunchRequest(
