@@ -7,6 +7,7 @@ import http.client
 import logging
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 import tenacity
@@ -52,7 +53,7 @@ def send(
     known = "whether the request arrived is not known" if sent else "the request did not leave this machine"
     # Raised out of the handler: the foreign exception holds the URL and the request, and must not be chained.
     raise CloudHPCConnectionError(
-        f"The service could not be reached ({reason}): {known}. "
+        f"The service at {urlsplit(url).hostname} could not be reached ({reason}): {known}. "
         "Check the network, the proxy, the CA bundle and the connection's host.",
         sent=sent,
         method=method,
