@@ -52,6 +52,15 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """One accepted stop signal: for which simulation, ``SIGTSTP`` (soft) or ``SIGINT`` (hard), when."""
+
+    id: int
+    signal: str
+    time: float
+
+
+@dataclass(frozen=True)
 class Bill:
     """What a simulation costs so far: machine seconds, vCPU hours, euro, and whether it has ended."""
 
@@ -86,6 +95,7 @@ class Ledger:
     Everything since the start or the last reset.
 
     :param launches: accepted launches, in order
+    :param stops: accepted stop signals, in order
     :param calls: the last 20,000 requests, in order; ``count`` counts all of them
     :param bills: by simulation id; a running simulation's is what it costs up to now
     :param violations: in order
@@ -94,6 +104,7 @@ class Ledger:
     """
 
     launches: list[Launch] = field(default_factory=list)
+    stops: list[Stop] = field(default_factory=list)
     calls: deque[Call] = field(default_factory=lambda: deque(maxlen=20_000))
     bills: dict[int, Bill] = field(default_factory=dict)
     violations: list[Violation] = field(default_factory=list)
@@ -138,6 +149,7 @@ class Ledger:
         """A copy that stays as it is while the emulator goes on."""
         result = copy.copy(self)
         result.launches, result.violations, result.bills = list(self.launches), list(self.violations), dict(self.bills)
+        result.stops = list(self.stops)
         result.calls = deque((copy.copy(call) for call in self.calls), maxlen=self.calls.maxlen)
         result._counts = Counter(self._counts)
         return result

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_cloudhpc.emulator import workdir
-from airflow_provider_cloudhpc.emulator.ledger import Launch
+from airflow_provider_cloudhpc.emulator.ledger import Launch, Stop
 from airflow_provider_cloudhpc.emulator.settings import RESULT_INTERVAL
 from airflow_provider_cloudhpc.emulator.simulations import CRASH_OUTPUT, ENDINGS, Ending, Plan, Simulation, Status
 from airflow_provider_cloudhpc.emulator.solvers import Limits, start_run
@@ -240,6 +240,7 @@ class Scheduler:
         was, simulation.status = simulation.status, Status.STOPPING
         self._changed()
         now = self._world.clock.now()
+        self._world.ledger.stops.append(Stop(simulation.id, signal, now))
         if was == Status.PENDING:
             self._step(simulation, now, lambda s, due: self._end(s, due, "stopped"))
         elif simulation.plan is not None:

@@ -40,6 +40,7 @@ def router(world: World, control: Control) -> APIRouter:
         current = world.current_ledger()
         return {
             "launches": [asdict(launch) for launch in current.launches],
+            "stops": [asdict(stop) for stop in current.stops],
             "calls": current.by_endpoint("*"),
             "calls_by_user": {user.name: current.count(user=user.name) for user in world.accounts},
             "bills": {id_: asdict(bill) for id_, bill in current.bills.items()},

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input fails for good, before any call, with the argument, the value and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.exceptions import AirflowException, AirflowFailException
+
+from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
+from airflow_provider_cloudhpc.operators.simulation import CloudHPCAddSimulationOperator, CloudHPCStopSimulationOperator
+from airflow_provider_cloudhpc.operators.storage import (
+    CloudHPCDownloadResultOperator,
+    CloudHPCUploadFileOperator,
+    CloudHPCUploadFolderOperator,
+)
+from airflow_provider_cloudhpc.sensors.simulation import CloudHPCSimulationSensor
+from tests.integration.operators.airflow_task import AirflowTask
+
+ADD = {"cpu": 2, "ram": "highcpu", "script": "custom-script", "folder": "case"}
+HERE = Path(__file__)
+
+BAD = [
+    (CloudHPCUploadFileOperator, {"source": "/no/such/file.fds"}, ["source", "'/no/such/file.fds'", "no such file"]),
+    (CloudHPCUploadFileOperator, {"source": str(HERE.parent)}, ["source", "folder"]),
+    (CloudHPCUploadFileOperator, {"source": ""}, ["source"]),
+    (CloudHPCUploadFileOperator, {}, ["source", "data"]),
+    (CloudHPCUploadFileOperator, {"source": str(HERE), "data": "x"}, ["source", "data"]),
+    (CloudHPCUploadFileOperator, {"data": "x"}, ["filename"]),
+    (CloudHPCUploadFileOperator, {"data": 5, "filename": "a.txt"}, ["data", "int"]),
+    (CloudHPCUploadFileOperator, {"source": str(HERE), "filename": ""}, ["filename is ''"]),
+    (
+        CloudHPCUploadFileOperator,
+        {"source": str(HERE), "filename": "a b.fds"},
+        ["filename is 'a b.fds'", "white space"],
+    ),
+    (CloudHPCUploadFileOperator, {"source": str(HERE), "filename": "../a"}, ["filename is '../a'"]),
+    (CloudHPCUploadFileOperator, {"source": str(HERE), "folder": ""}, ["folder is empty"]),
+    (CloudHPCUploadFileOperator, {"source": str(HERE), "folder": "a/../b"}, ["folder is '..'"]),
+    (CloudHPCUploadFileOperator, {"source": str(HERE), "folder": 5}, ["folder is 5"]),
+    (CloudHPCUploadFolderOperator, {"source": "/no/such/folder"}, ["/no/such/folder"]),
+    (CloudHPCUploadFolderOperator, {"source": "s3://bucket/folder"}, ["source", "folder on the worker"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "cpu": "eight"}, ["cpu is 'eight'", "8, 16"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "cpu": 0}, ["cpu is 0"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "cpu": True}, ["cpu is True"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "cpu": 2.5}, ["cpu is 2.5"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "ram": ""}, ["ram is ''", "highcpu"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "script": None}, ["script is None"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "folder": " "}, ["folder is ' '"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "folder": None}, ["folder is None"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "mesh": "me?sh"}, ["mesh is 'me?sh'"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "preemptible": "perhaps"}, ["preemptible is 'perhaps'", "True, False"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "adopt": "the last"}, ["adopt is 'the last'"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "on_conflict": "ask"}, ["on_conflict is 'ask'", "'adopt_active'"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "on_ambiguous": "ask"}, ["on_ambiguous is 'ask'", "'relaunch'"]),
+    (CloudHPCStopSimulationOperator, {"simulation_id": 1, "stop": "gently"}, ["stop is 'gently'", "'soft'"]),
+    (CloudHPCStopSimulationOperator, {"simulation_id": 1, "stop": "leave"}, ["stop is 'leave'"]),
+    (CloudHPCStopSimulationOperator, {"simulation_id": 1, "folder": "case"}, ["Only one of simulation_id and folder"]),
+    (CloudHPCStopSimulationOperator, {"folder": ""}, ["folder is empty"]),
+    (CloudHPCStopSimulationOperator, {"folder": "/"}, ["folder is empty"]),
+    (CloudHPCStopSimulationOperator, {"simulation_id": "mine"}, ["simulation_id is 'mine'"]),
+    (CloudHPCStopSimulationOperator, {"simulation_id": -4}, ["simulation_id is -4"]),
+    (CloudHPCDownloadResultOperator, {"directory": "/tmp/x"}, ["Exactly one of paths, folder and simulation_id"]),
+    (CloudHPCDownloadResultOperator, {"directory": "/tmp/x", "folder": "a", "paths": ["b/c"]}, ["Exactly one of"]),
+    (CloudHPCDownloadResultOperator, {"directory": str(HERE), "folder": "a"}, ["directory", "file"]),
+    (CloudHPCDownloadResultOperator, {"directory": "", "folder": "a"}, ["directory"]),
+    (CloudHPCDownloadResultOperator, {"directory": "/tmp/x", "paths": "a/../b"}, ["paths is '..'"]),
+    (
+        CloudHPCDownloadResultOperator,
+        {"directory": "/tmp/x", "folder": "a", "on_existing": "ask"},
+        ["on_existing is 'ask'"],
+    ),
+    (
+        CloudHPCDownloadResultOperator,
+        {"directory": "/tmp/x", "folder": "a", "check_output": 1.5},
+        ["check_output is 1.5"],
+    ),
+    (CloudHPCDownloadResultOperator, {"directory": "s3://b/x", "folder": "a", "extract": True}, ["extract"]),
+    (CloudHPCSimulationSensor, {"simulation_id": None}, ["simulation_id is None"]),
+    (CloudHPCSimulationSensor, {"simulation_id": "twelve"}, ["simulation_id is 'twelve'"]),
+    (CloudHPCSimulationSensor, {"simulation_id": 12, "on_timeout": "ask"}, ["on_timeout is 'ask'", "'leave'"]),
+]
+
+
+@pytest.mark.parametrize(("operator", "arguments", "words"), BAD)
+def test_bad_input_fails_before_any_call(
+    cloudhpc: CloudHPCEmulator, operator: Any, arguments: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(AirflowFailException) as failure:
+        AirflowTask(lambda: operator(task_id="task", **arguments)).run()
+    for word in words:
+        assert word in str(failure.value)
+    assert cloudhpc.ledger.count("*") == 0
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments"),
+    [
+        (CloudHPCUploadFileOperator, {"source": str(HERE)}),
+        (CloudHPCAddSimulationOperator, ADD),
+        (CloudHPCStopSimulationOperator, {"simulation_id": 1}),
+        (CloudHPCDownloadResultOperator, {"directory": "/tmp/x", "folder": "a"}),
+        (CloudHPCSimulationSensor, {"simulation_id": 1}),
+    ],
+)
+def test_an_unknown_connection_fails_before_any_call(
+    cloudhpc: CloudHPCEmulator, operator: Any, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(AirflowException, match="cloudhpc_conn_id is 'nowhere': there is no such connection"):
+        AirflowTask(lambda: operator(task_id="task", cloudhpc_conn_id="nowhere", **arguments)).run()
+    assert cloudhpc.ledger.count("*") == 0
+
+
+def test_an_unknown_mode_is_refused_with_the_dag() -> None:
+    with pytest.raises((AirflowException, ValueError), match="The mode must be one of"):
+        AirflowTask(lambda: CloudHPCSimulationSensor(task_id="task", simulation_id=1, mode="peek")).context()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"cpu": 7}, ["cpu is 7", "Near: 2, 4, 8"]),
+        ({"ram": "highcpus"}, ["ram is 'highcpus'", "Near: ", "highcpu"]),
+        ({"script": "openfoam-v2406x"}, ["script is 'openfoam-v2406x'", "openFoam-v2406"]),
+    ],
+)
+def test_a_value_that_is_not_offered_names_the_near_ones_and_bills_nothing(
+    cloudhpc: CloudHPCEmulator, arguments: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(AirflowFailException) as failure:
+        AirflowTask(lambda: CloudHPCAddSimulationOperator(task_id="task", **{**ADD, **arguments})).run()
+    for word in words:
+        assert word in str(failure.value)
+    assert cloudhpc.ledger.launches == []
+    assert cloudhpc.ledger.count("POST *") == cloudhpc.ledger.count("POST /storage/*")

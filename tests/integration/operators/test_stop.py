@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stop what is active, touch nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_cloudhpc.api.errors import CloudHPCError
+from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
+from airflow_provider_cloudhpc.operators.simulation import CloudHPCStopSimulationOperator
+from tests.integration.operators.airflow_task import AirflowTask
+
+
+def stop(**arguments: Any) -> list[int]:
+    result = AirflowTask(lambda: CloudHPCStopSimulationOperator(task_id="stop", **arguments)).run()
+    assert isinstance(result, list)
+    return result
+
+
+def running(cloudhpc: CloudHPCEmulator, folder: str = "case") -> int:
+    (simulation_id,) = cloudhpc.control.simulation(folder=folder, pending=0, running=None)
+    return int(simulation_id)
+
+
+@pytest.mark.parametrize(("how", "signal"), [("soft", "SIGTSTP"), ("hard", "SIGINT")])
+def test_one_is_stopped(cloudhpc: CloudHPCEmulator, how: str, signal: str) -> None:
+    simulation_id, other = running(cloudhpc), running(cloudhpc)
+    assert stop(simulation_id=str(simulation_id), stop=how) == [simulation_id]
+    assert [(one.id, one.signal) for one in cloudhpc.ledger.stops] == [(simulation_id, signal)]
+    assert other != simulation_id
+
+
+@pytest.mark.parametrize("nothing", [None, "", "None", {"id": None}])
+def test_without_a_launch_it_succeeds(cloudhpc: CloudHPCEmulator, nothing: Any) -> None:
+    assert stop(simulation_id=nothing) == []
+    assert cloudhpc.ledger.count("*") == 0
+
+
+@pytest.mark.parametrize("ending", ["completed", "error", "stopped"])
+def test_one_that_has_ended_is_left_alone(cloudhpc: CloudHPCEmulator, ending: str) -> None:
+    simulation_id = running(cloudhpc)
+    cloudhpc.control.finish(simulation_id, ending)
+    assert stop(simulation_id=simulation_id) == []
+    assert cloudhpc.ledger.stops == []
+
+
+def test_by_folder_all_active_ones_there_and_no_others(cloudhpc: CloudHPCEmulator) -> None:
+    mine = [running(cloudhpc, "mine") for _ in range(25)]
+    ended = running(cloudhpc, "mine")
+    cloudhpc.control.finish(ended)
+    running(cloudhpc, "mine2")
+    running(cloudhpc, "mine/deeper")
+    assert sorted(stop(folder="/mine/")) == mine
+    assert sorted(one.id for one in cloudhpc.ledger.stops) == mine
+
+
+def test_by_folder_where_nothing_runs(cloudhpc: CloudHPCEmulator) -> None:
+    running(cloudhpc, "other")
+    assert stop(folder="mine") == []
+
+
+def test_it_waits_until_it_is_over(cloudhpc: CloudHPCEmulator) -> None:
+    simulation_id = running(cloudhpc)
+    assert stop(simulation_id=simulation_id, stop="hard", wait=True, poll_interval=0.1) == [simulation_id]
+    assert cloudhpc.ledger.bills[simulation_id].ended
+
+
+def test_what_does_not_stop_is_said_to_be_billing(cloudhpc: CloudHPCEmulator) -> None:
+    simulation_id = running(cloudhpc)
+    cloudhpc.control.hold(simulation_id)
+    with pytest.raises(CloudHPCError, match=f"Simulation {simulation_id} .* STILL BILLING"):
+        stop(simulation_id=simulation_id, wait=True, wait_timeout=0.3, poll_interval=0.1)
+
+
+def test_a_stop_that_does_not_get_through_is_said_to_be_billing(cloudhpc: CloudHPCEmulator) -> None:
+    simulation_id = running(cloudhpc)
+    cloudhpc.control.fault("html", "PUT /simulation/stop/{id}", times=None)
+    with pytest.raises(CloudHPCError, match=f"Simulation {simulation_id} was NOT stopped and may be STILL BILLING"):
+        stop(simulation_id=simulation_id)
