@@ -58,7 +58,7 @@ def test_the_connection_is_set_up_as_it_says(airflow_home, emulator, way):
     script = f"{command}\nairflow connections test cloudhpc_default"
     done = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, env=home.env)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "accepts the key" in done.stdout
+    assert "Connection success!" in done.stdout
 
 
 def test_every_page_that_is_linked_is_there():
