@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from airflow_provider_cloudhpc.api.solver_logs import LogFinding
 
 log = logging.getLogger(__name__)
+
+#: Seconds that ``defer(timeout=)`` lies behind the trigger's own deadline, which can still say what is known.
+DEFER_MARGIN = 600.0
+#: Where the state store of a task (Airflow 3.3) keeps when its wait began.
+WAIT_KEY = "cloudhpc_wait"
 
 
 class CloudHPCLostSightError(CloudHPCError):
@@ -111,20 +117,49 @@ def read_policy(value: Any, what: str) -> StopPolicy:
     raise CloudHPCValueError(f"{what} is {value!r}: one of {allowed} is needed.")
 
 
+def begin_wait(context: Mapping[str, Any], simulation_id: int, now: float, *, goes_on: bool = False) -> float:
+    """
+    Give when this task's wait began: now, or in an earlier try where the task has a state store (Airflow 3.3).
+
+    :param goes_on: whether this try may have waited before, as in the sensor's reschedule mode
+    :return: seconds since the epoch
+    """
+    store = context.get("task_state_store")
+    if store is None:
+        return now
+    task_instance = context["ti"]
+    # A Clear moves max_tries, a retry does not: only a retry goes on with the wait of the try before it.
+    wait = {"simulation_id": simulation_id, "max_tries": task_instance.max_tries}
+    try:
+        before = store.get(WAIT_KEY)
+        same = isinstance(before, dict) and wait.items() <= before.items()
+        if same and (goes_on or before["try_number"] < task_instance.try_number):
+            return float(before["started"])
+        store.set(WAIT_KEY, {**wait, "started": now, "try_number": task_instance.try_number})
+    except Exception as error:
+        log.warning("The task's state store cannot be used (%s): the deadline counts from this try", error)
+    return now
+
+
+def defer_timeout(deadline: float | None, now: float) -> timedelta | None:
+    """Give the ``timeout`` of a deferral that the trigger, which keeps the deadline itself, never meets."""
+    return None if deadline is None else timedelta(seconds=max(0.0, deadline - now) + DEFER_MARGIN)
+
+
 def act_on_deadline(ending: Ending, policy: StopPolicy, client: Callable[[], CloudHPCClient]) -> Ending:
     """
-    Do what the policy says about a simulation that still runs at the end of its wait, and tell it in the message.
+    Do what the policy says about a simulation that still runs at its deadline or limit, and tell it in the message.
 
     :param client: makes the client; not called where nothing is to be done
     """
-    if ending.kind is not EndingKind.DEADLINE or policy.signal is None:
+    if ending.kind not in (EndingKind.DEADLINE, EndingKind.LIMIT) or policy.signal is None:
         return ending
     try:
         client().stop_simulation(ending.simulation_id, policy.signal)
     except Exception as error:
-        note = f"The {policy.value} stop at the deadline FAILED, it is STILL BILLING: {error}"
+        note = f"The {policy.value} stop that was to follow FAILED, it is STILL BILLING: {error}"
     else:
-        note = f"A {policy.value} stop was sent at the deadline; " + (
+        note = f"A {policy.value} stop was sent; " + (
             "its results are saved, which can take minutes."
             if policy is StopPolicy.SOFT
             else "its results are deleted."

@@ -39,7 +39,8 @@ class EndingKind(StrEnum):
     How a wait ended.
 
     The first three are the service's words. ``failed``: it said COMPLETED, and the output says that the solver failed.
-    ``deadline``: the time is up and it still runs. ``lost``: we lost sight of it, or of whether it succeeded.
+    ``deadline``: the time is up and it still runs. ``limit``: it has cost what it may cost and still runs. ``lost``: we
+    lost sight of it, or of whether it succeeded.
     ``endless``: it would never end by itself and nothing was said about that.
     """
 
@@ -48,6 +49,7 @@ class EndingKind(StrEnum):
     STOPPED = "stopped"
     FAILED = "failed"
     DEADLINE = "deadline"
+    LIMIT = "limit"
     LOST = "lost"
     ENDLESS = "endless"
 
@@ -152,6 +154,10 @@ class Watch:
     :param deadline: when it is given up; None for never
     :param patience: seconds without one answer after which sight is lost
     :param endless_allowed: whether a ``*-static`` script may be waited for
+    :param max_vcpu_hours: vCPU-hours after which it has cost enough; None for no limit. Counted from the first sight of
+        RUNNING, or from the beginning of the wait where it ran already
+    :param max_cost: euro after which it has cost enough; None for no limit. Only as far as the service tells the cost
+        of a run that has not ended
     :param tell: takes lines for the task's log
     """
 
@@ -165,10 +171,15 @@ class Watch:
         deadline: float | None = None,
         patience: float = DEFAULT_PATIENCE,
         endless_allowed: bool = False,
+        max_vcpu_hours: float | None = None,
+        max_cost: float | None = None,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.simulation_id = simulation_id
-        self.deadline = deadline
+        self._deadline = deadline
+        self._max_vcpu_hours = max_vcpu_hours
+        self._max_cost = max_cost
+        self._limit_at: float | None = None
         self.last: Simulation | None = None
         self.tell = tell
         self._page = page
@@ -206,6 +217,7 @@ class Watch:
                 "(`on_timeout='soft'` or 'hard').",
             )
         self._doubt = None
+        self._measure(before, simulation, now)
         return self.unchanged(now, outlook)
 
     def unchanged(self, now: float, outlook: str = "") -> Ending | None:
@@ -246,9 +258,20 @@ class Watch:
             return None
         return self._lost(error, now)
 
+    @property
+    def deadline(self) -> float | None:
+        """When it is given up: the deadline, or when its cost is expected to reach its limit; None for never."""
+        return min((when for when in (self._deadline, self._limit_at) if when is not None), default=None)
+
     def check_deadline(self, now: float) -> Ending | None:
-        """Give the ending ``deadline`` once the time is up."""
-        return None if self.deadline is None or now < self.deadline else self.out_of_time()
+        """Give the ending ``deadline`` once the time is up, ``limit`` once it has cost what it may cost."""
+        if self._limit_at is not None and now >= self._limit_at:
+            return self._end(
+                EndingKind.LIMIT,
+                f"Simulation {self.simulation_id} has cost what it may cost ({self._limits()}) and is "
+                f"{self.last.status_name if self.last else 'not seen yet'}. Nothing is known to be wrong with it.",
+            )
+        return None if self._deadline is None or now < self._deadline else self.out_of_time()
 
     def out_of_time(self) -> Ending:
         """Give the ending ``deadline``, for who keeps the time itself."""
@@ -268,6 +291,26 @@ class Watch:
     def confirm_at(self) -> float | None:
         """When a doubt is to be confirmed by another look; None while there is none."""
         return None if self._doubt is None else self._doubted + CONFIRM_AFTER
+
+    def _measure(self, before: Simulation | None, simulation: Simulation, now: float) -> None:
+        """Work out when the limits are reached, from what the service tells and from how long it has been RUNNING."""
+        if self._max_cost is not None and simulation.cost is not None and simulation.cost >= self._max_cost:
+            self._limit_at = now
+        if self._max_vcpu_hours is None or simulation.status == SimulationStatus.PENDING:
+            return
+        told = simulation.cpu_hours or 0.0
+        if self._limit_at is None and simulation.cpu:
+            since = self._started if before is None else now
+            self._limit_at = since + self._max_vcpu_hours / simulation.cpu * 3600
+        if told >= self._max_vcpu_hours:
+            self._limit_at = now
+
+    def _limits(self) -> str:
+        known = [
+            "" if self._max_vcpu_hours is None else f"max_vcpu_hours={self._max_vcpu_hours:g}",
+            "" if self._max_cost is None else f"max_cost={self._max_cost:g} EUR",
+        ]
+        return ", ".join(filter(None, known))
 
     def _lost(self, error: CloudHPCError, now: float) -> Ending:
         last = self.last

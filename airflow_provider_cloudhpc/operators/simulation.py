@@ -18,10 +18,13 @@ from airflow_provider_cloudhpc.api.stopping import active_in_folder, stop, wait_
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.operators.launching import launch
+from airflow_provider_cloudhpc.operators.running import CloudHPCRunSimulationOperator
 from airflow_provider_cloudhpc.task import CloudHPCTaskMixin, bad_input_fails, read_policy, read_simulation_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+__all__ = ["CloudHPCAddSimulationOperator", "CloudHPCRunSimulationOperator", "CloudHPCStopSimulationOperator"]
 
 
 class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):

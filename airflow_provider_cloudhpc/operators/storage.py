@@ -30,9 +30,11 @@ from airflow_provider_cloudhpc.task import CloudHPCTaskMixin, bad_input_fails, c
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow_provider_cloudhpc.api.client import CloudHPCClient
     from airflow_provider_cloudhpc.api.models import StorageItem
     from airflow_provider_cloudhpc.api.solver_logs import LogFinding
     from airflow_provider_cloudhpc.api.sources import Source
+    from airflow_provider_cloudhpc.api.storage import UploadedFile
 
 log = logging.getLogger(__name__)
 
@@ -148,23 +150,48 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
                 raise CloudHPCValueError(f"source is {str(source)!r}: a folder on the worker is needed.")
             folder = minted_folder(context) if self.folder is None else check_folder(self.folder)
             client = self.client
-            with tempfile.TemporaryDirectory(prefix="cloudhpc-") as aside:
-                packed = pack_folder(
-                    source,
-                    Path(aside, CASE_ARCHIVE),
-                    exclude=[self.exclude] if isinstance(self.exclude, str) else list(self.exclude),
-                    include_hidden=self.include_hidden,
-                    progress=ProgressLog(f"Packing {source}", log),
-                )
-                log.info(
-                    "Packed %s: %d members, %s into %s",
-                    source,
-                    packed.members,
-                    format_bytes(packed.content_size),
-                    format_bytes(packed.size),
-                )
-                archive = FileSource(packed.path)
-                return upload_file(client, archive, folder, CASE_ARCHIVE, maybe_there=is_retry(context)).to_dict()
+            return upload_folder(
+                client,
+                source,
+                folder,
+                exclude=_several(self.exclude),
+                include_hidden=self.include_hidden,
+                maybe_there=is_retry(context),
+            ).to_dict()
+
+
+def upload_folder(
+    client: CloudHPCClient,
+    source: Path,
+    folder: str,
+    *,
+    exclude: Sequence[str] = (),
+    include_hidden: bool = False,
+    maybe_there: bool = False,
+) -> UploadedFile:
+    """
+    Pack a folder's content and upload it as ``<folder>/upload.tar.gz``.
+
+    :param maybe_there: an earlier try may have sent it
+    :raises CloudHPCValueError: it is no folder, or holds what cannot be packed; nothing was sent
+    :raises CloudHPCTransferError: the archive did not arrive whole
+    """
+    with tempfile.TemporaryDirectory(prefix="cloudhpc-") as aside:
+        packed = pack_folder(
+            source,
+            Path(aside, CASE_ARCHIVE),
+            exclude=list(exclude),
+            include_hidden=include_hidden,
+            progress=ProgressLog(f"Packing {source}", log),
+        )
+        log.info(
+            "Packed %s: %d members, %s into %s",
+            source,
+            packed.members,
+            format_bytes(packed.content_size),
+            format_bytes(packed.size),
+        )
+        return upload_file(client, FileSource(packed.path), folder, CASE_ARCHIVE, maybe_there=maybe_there)
 
 
 class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):

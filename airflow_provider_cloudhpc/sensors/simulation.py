@@ -25,7 +25,9 @@ from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.task import (
     CloudHPCTaskMixin,
     bad_input_fails,
+    begin_wait,
     conclude,
+    defer_timeout,
     finish,
     read_policy,
     read_simulation_id,
@@ -37,14 +39,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
 
-#: Seconds that ``defer(timeout=)`` lies behind the trigger's own deadline, which can still say what is known.
-DEFER_MARGIN = 600.0
 #: Longest time that a look of the reschedule mode insists on an answer, seconds: it remembers nothing until the next.
 RESCHEDULE_PATIENCE = 300.0
 #: Seconds between two of its attempts.
 RESCHEDULE_PAUSE = 30.0
-#: Where the state store of a task (Airflow 3.3) keeps when its wait began.
-WAIT_KEY = "cloudhpc_wait"
 
 
 class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
@@ -65,8 +63,10 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
     :param simulation_id: the simulation: int, string, or the XCom of a task of this provider (templated)
     :param cloudhpc_conn_id: id of the Airflow connection (templated)
     :param accept_stopped: whether a simulation that was stopped is a success
-    :param on_timeout: what is done about a simulation that still runs at the deadline: ``"leave"``, ``"soft"`` or
-        ``"hard"`` (which deletes its results)
+    :param on_timeout: what is done about a simulation that still runs at the deadline or at a limit: ``"leave"``,
+        ``"soft"`` or ``"hard"`` (which deletes its results)
+    :param max_vcpu_hours: fail, and act as ``on_timeout`` says, when it has run for so many vCPU-hours
+    :param max_cost: the same for euro, as far as the service tells the cost of a run before its end
     :param patience: seconds without one answer after which sight is lost (retryable)
     :param deferrable: wait in the triggerer; default: as ``operators.default_deferrable`` says
     :param check_output: True: an error in the output of a COMPLETED run fails the task; ``"warn"``: it is told and put
@@ -91,6 +91,8 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
         cloudhpc_conn_id: str = CloudHPCHook.default_conn_name,
         accept_stopped: bool = False,
         on_timeout: str = StopPolicy.LEAVE.value,
+        max_vcpu_hours: float | None = None,
+        max_cost: float | None = None,
         patience: float = DEFAULT_PATIENCE,
         deferrable: bool | None = None,
         check_output: bool | str = True,
@@ -112,6 +114,8 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
         self.cloudhpc_conn_id = cloudhpc_conn_id
         self.accept_stopped = accept_stopped
         self.on_timeout = on_timeout
+        self.max_vcpu_hours = max_vcpu_hours
+        self.max_cost = max_cost
         self.patience = patience
         self.deferrable = deferrable
         self.check_output = check_output
@@ -129,7 +133,8 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
             self.tell_simulation(context, simulation_id)
         endless_allowed = self._deadline_given and policy is not StopPolicy.LEAVE
         now = time.time()
-        started = self._begin(context, simulation_id, now)
+        started = begin_wait(context, simulation_id, now, goes_on=self.reschedule)
+        limits: dict[str, Any] = {"max_vcpu_hours": self.max_vcpu_hours, "max_cost": self.max_cost}
         if self.deferrable:
             self.defer(
                 trigger=CloudHPCSimulationTrigger(
@@ -141,9 +146,10 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
                     patience=self.patience,
                     endless_allowed=endless_allowed,
                     follow_output=self.follow_output,
+                    **limits,
                 ),
                 method_name="execute_complete",
-                timeout=timedelta(seconds=max(0.0, started + self.timeout - now) + DEFER_MARGIN),
+                timeout=defer_timeout(started + self.timeout, now),
             )
         self._watch = Watch(
             simulation_id,
@@ -152,6 +158,7 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
             now=now,
             patience=min(self.patience, RESCHEDULE_PATIENCE) if self.reschedule else self.patience,
             endless_allowed=endless_allowed,
+            **limits,
             tell=lambda line: self.log.info("%s", line),
         )
         if not self.reschedule:
@@ -204,21 +211,3 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
         if anew:
             self.__dict__.pop("hook", None)
         return self.client
-
-    def _begin(self, context: Mapping[str, Any], simulation_id: int, now: float) -> float:
-        """Give when this wait began: now, or in an earlier try of the same task."""
-        store = context.get("task_state_store")
-        if store is None:
-            return now
-        task_instance = context["ti"]
-        # A Clear moves max_tries, a retry does not: only a retry goes on with the wait of the try before it.
-        wait = {"simulation_id": simulation_id, "max_tries": task_instance.max_tries}
-        try:
-            before = store.get(WAIT_KEY)
-            same = isinstance(before, dict) and wait.items() <= before.items()
-            if same and (self.reschedule or before["try_number"] < task_instance.try_number):
-                return float(before["started"])
-            store.set(WAIT_KEY, {**wait, "started": now, "try_number": task_instance.try_number})
-        except Exception as error:
-            self.log.warning("The task's state store cannot be used (%s): the deadline counts from this try", error)
-        return now

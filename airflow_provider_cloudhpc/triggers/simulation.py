@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,10 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_cloudhpc.api.errors import CloudHPCError
 from airflow_provider_cloudhpc.api.following import OutputFollower
 from airflow_provider_cloudhpc.api.lifecycle import DEFAULT_PATIENCE, Ending, EndingKind, Watch, duration
+from airflow_provider_cloudhpc.api.models import StopPolicy
 from airflow_provider_cloudhpc.api.pacing import FIRST_BACKOFF
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
+from airflow_provider_cloudhpc.killing import TaskKey, stop_killed, was_killed_async
 from airflow_provider_cloudhpc.triggers.poller import Wait, current_pollers
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 #: A trigger that begins so many seconds after its wait did is not the first of this wait.
 RESTART_AFTER = 60.0
+#: Stops that are being sent: the loop itself keeps no reference to them.
+_STOPPING: set[asyncio.Task[None]] = set()
 
 
 class CloudHPCSimulationTrigger(BaseTrigger):
@@ -45,6 +50,10 @@ class CloudHPCSimulationTrigger(BaseTrigger):
     :param endless_allowed: whether a ``*-static`` script may be waited for
     :param follow_output: write the new lines of the simulation's output to the task's log; costs a call of its own
         for each look
+    :param max_vcpu_hours: the wait ends when it has run for so many vCPU-hours; None for no limit
+    :param max_cost: the same for euro, as far as the service tells the cost of a run before its end
+    :param stop_on_kill: what is done about the simulation when the task is killed, marked, cleared or its run failed
+        (and not when the triggerer ends or the trigger moves): ``"soft"``, ``"hard"`` or ``"leave"``
     """
 
     def __init__(
@@ -58,6 +67,9 @@ class CloudHPCSimulationTrigger(BaseTrigger):
         patience: float = DEFAULT_PATIENCE,
         endless_allowed: bool = False,
         follow_output: bool = False,
+        max_vcpu_hours: float | None = None,
+        max_cost: float | None = None,
+        stop_on_kill: str = StopPolicy.LEAVE.value,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.simulation_id = simulation_id
@@ -68,6 +80,10 @@ class CloudHPCSimulationTrigger(BaseTrigger):
         self.patience = patience
         self.endless_allowed = endless_allowed
         self.follow_output = follow_output
+        self.max_vcpu_hours = max_vcpu_hours
+        self.max_cost = max_cost
+        self.stop_on_kill = stop_on_kill
+        self._account: Account | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class and its arguments: plain data without secrets, they are stored in the database."""
@@ -82,6 +98,9 @@ class CloudHPCSimulationTrigger(BaseTrigger):
                 "patience": self.patience,
                 "endless_allowed": self.endless_allowed,
                 "follow_output": self.follow_output,
+                "max_vcpu_hours": self.max_vcpu_hours,
+                "max_cost": self.max_cost,
+                "stop_on_kill": self.stop_on_kill,
             },
         )
 
@@ -89,6 +108,11 @@ class CloudHPCSimulationTrigger(BaseTrigger):
         """Wait, and yield the one event."""
         try:
             ending = await self._wait()
+        except asyncio.CancelledError:
+            # Before Airflow 3.3 a killed task is told by nothing else; a triggerer that ends looks the same.
+            if not hasattr(BaseTrigger, "on_kill"):
+                await self._shielded_stop()
+            raise
         except Exception as error:
             # A trigger that raises never reaches the task, and before Airflow 3 runs it again from the start.
             self.log.exception("The wait for simulation %s broke", self.simulation_id)
@@ -100,11 +124,31 @@ class CloudHPCSimulationTrigger(BaseTrigger):
             )
         yield TriggerEvent(ending.to_dict())  # type: ignore[no-untyped-call]
 
+    async def on_kill(self) -> None:
+        """Stop the simulation if the task was killed; Airflow calls this when the trigger moves, too."""
+        await self._shielded_stop()
+
+    async def _shielded_stop(self) -> None:
+        policy = StopPolicy(self.stop_on_kill)
+        if policy.signal is None:
+            return
+        # Airflow cancels again every second: what is begun goes on in a task of its own.
+        stopping = asyncio.get_running_loop().create_task(self._stop_if_killed(policy))
+        _STOPPING.add(stopping)
+        stopping.add_done_callback(_STOPPING.discard)
+        with contextlib.suppress(Exception):
+            await asyncio.shield(stopping)
+
+    async def _stop_if_killed(self, policy: StopPolicy) -> None:
+        killed = await was_killed_async(TaskKey.of(self.task_instance))
+        account = self._account or await current_pollers().connect(self.cloudhpc_conn_id)
+        await asyncio.to_thread(stop_killed, killed, policy, self.simulation_id, lambda: account.client)
+
     async def _wait(self) -> Ending:
         pollers = current_pollers()
         now = pollers.clock.time()
         started = now if self.started is None else self.started
-        account = await self._connect(pollers, now)
+        account = self._account = await self._connect(pollers, now)
         # Lines are told in this trigger's context, whoever tells them: by it they find the task's log.
         context = contextvars.copy_context()
         resumed = now - started > RESTART_AFTER
@@ -116,6 +160,8 @@ class CloudHPCSimulationTrigger(BaseTrigger):
             deadline=self.deadline,
             patience=self.patience,
             endless_allowed=self.endless_allowed,
+            max_vcpu_hours=self.max_vcpu_hours,
+            max_cost=self.max_cost,
             tell=lambda line: context.run(self.log.info, "%s", line),
         )
         if resumed:

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Was a task killed, or does only its process end? Airflow says both by the same call; its record of the task decides.
+
+A pod that moves, a triggerer that restarts, a heartbeat that is lost: the task is still ``running`` or ``deferred``,
+and its next try goes on with the simulation. Marked, removed, cleared, its run failed: nobody waits for it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+from airflow_provider_cloudhpc.api.models import StopPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_cloudhpc.api.client import CloudHPCClient
+
+log = logging.getLogger(__name__)
+
+#: States of a task that nobody waits for any more. (After a Clear the next try stops what is left from before it.)
+KILLED_STATES = frozenset({"failed", "success", "skipped", "upstream_failed", "removed", "restarting", None})
+
+
+@dataclass(frozen=True)
+class TaskKey:
+    """Which task of which run."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+
+    @classmethod
+    def of(cls, task_instance: Any) -> TaskKey | None:
+        """Give the key of a task instance, of whatever kind Airflow hands over; None where it hands over none."""
+        try:
+            return cls(
+                task_instance.dag_id,
+                task_instance.run_id,
+                task_instance.task_id,
+                getattr(task_instance, "map_index", -1),
+            )
+        except AttributeError:
+            return None
+
+
+def was_killed(key: TaskKey | None) -> bool | None:
+    """
+    Ask Airflow whether a task was killed.
+
+    :return: None where that cannot be learned
+    """
+    if isinstance(sys.exc_info()[1], AirflowTaskTimeout):
+        return True  # its ``execution_timeout`` ended it: Airflow's record says that only later
+    if key is None:
+        return None
+    try:
+        state = _state_of(key)
+    except Exception as error:
+        log.warning("Airflow does not say what became of the task: %s: %s", type(error).__name__, error)
+        return None
+    log.info("Airflow's record of the task: %s", state)
+    return state in KILLED_STATES
+
+
+async def was_killed_async(key: TaskKey | None) -> bool | None:
+    """Ask as :func:`was_killed` does, from the triggerer's event loop."""
+    try:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # noqa: F401
+    except ImportError:  # Airflow 2 asks the database
+        return await asyncio.to_thread(was_killed, key)
+    from asgiref.sync import sync_to_async
+
+    # Airflow's own bridge: its channel belongs to this loop.
+    return await sync_to_async(was_killed)(key)
+
+
+def stop_killed(
+    killed: bool | None, policy: StopPolicy, simulation_id: int, connect: Callable[[], CloudHPCClient]
+) -> bool:
+    """
+    Stop the simulation of a task that was killed: ``PUT /simulation/stop/{id}``, at once, Airflow leaves seconds.
+
+    :param killed: as :func:`was_killed` says
+    :param connect: gives the client
+    :return: whether a signal was sent
+    """
+    if policy.signal is None:
+        return False
+    if killed is False:
+        log.warning(
+            "This process ends, the task was not killed: simulation %d goes on and BILLS, the task's next try goes on "
+            "with it.",
+            simulation_id,
+        )
+        return False
+    if killed is None:
+        log.error(
+            "Whether the task was killed cannot be learned: simulation %d was left as it is and is STILL BILLING.",
+            simulation_id,
+        )
+        return False
+    try:
+        client = connect()
+        client.stop_simulation(simulation_id, policy.signal)
+    except Exception as error:
+        log.error(
+            "The task was killed, and simulation %d could NOT be stopped: STILL BILLING. %s", simulation_id, error
+        )
+        return False
+    log.warning(
+        "The task was killed: a %s stop was sent to simulation %d (%s).",
+        policy.value,
+        simulation_id,
+        client.simulation_page(simulation_id),
+    )
+    return True
+
+
+def _state_of(key: TaskKey) -> str | None:
+    """
+    Give the state that Airflow has of a task, None for a cleared one.
+
+    :raises Exception: it cannot be learned
+    """
+    try:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    except ImportError:
+        return _state_in_database(key)
+    mapped = key.map_index >= 0
+    states = RuntimeTaskInstance.get_task_states(
+        dag_id=key.dag_id,
+        task_ids=[key.task_id],
+        run_ids=[key.run_id],
+        map_index=key.map_index if mapped else None,
+    )
+    state = states[key.run_id][f"{key.task_id}_{key.map_index}" if mapped else key.task_id]
+    return None if state is None else str(getattr(state, "value", state))
+
+
+def _state_in_database(key: TaskKey) -> str | None:
+    """Ask Airflow 2's database: its tasks and its triggerer may."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        (state,) = (
+            session.query(TaskInstance.state)
+            .filter_by(dag_id=key.dag_id, run_id=key.run_id, task_id=key.task_id, map_index=key.map_index)
+            .one()
+        )
+    return None if state is None else str(getattr(state, "value", state))

@@ -1,0 +1,406 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Upload, launch and wait in one task, which stops its simulation when it is killed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator, conf
+
+from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCValueError
+from airflow_provider_cloudhpc.api.examination import MAX_OUTPUT_BYTES, examine, read_check
+from airflow_provider_cloudhpc.api.launch_types import DEFAULT_SETTLE, OnAmbiguous, OnConflict
+from airflow_provider_cloudhpc.api.lifecycle import (
+    DEFAULT_PATIENCE,
+    STATIC_SUFFIX,
+    Ending,
+    EndingKind,
+    Watch,
+    ending_of,
+)
+from airflow_provider_cloudhpc.api.models import StopPolicy, StopSignal
+from airflow_provider_cloudhpc.api.names import check_folder
+from airflow_provider_cloudhpc.api.options import build_request, check_offered
+from airflow_provider_cloudhpc.api.stopping import active_in_folder
+from airflow_provider_cloudhpc.api.storage import upload_file
+from airflow_provider_cloudhpc.api.waiting import DEFAULT_QUOTA_WAIT, wait_for_end
+from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
+from airflow_provider_cloudhpc.killing import TaskKey, stop_killed, was_killed
+from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
+from airflow_provider_cloudhpc.operators.launching import launch, own_folder
+from airflow_provider_cloudhpc.operators.storage import is_retry, upload_folder
+from airflow_provider_cloudhpc.paths import is_local, open_source, read_path
+from airflow_provider_cloudhpc.task import (
+    CloudHPCTaskMixin,
+    bad_input_fails,
+    begin_wait,
+    conclude,
+    defer_timeout,
+    finish,
+    read_policy,
+)
+from airflow_provider_cloudhpc.triggers.simulation import CloudHPCSimulationTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from airflow_provider_cloudhpc.api.client import CloudHPCClient
+    from airflow_provider_cloudhpc.api.examination import Examined
+    from airflow_provider_cloudhpc.api.models import LaunchRequest, Simulation
+
+
+#: Where the task's state store keeps that this task itself stopped its simulation.
+STOP_KEY = "cloudhpc_stopped"
+
+
+class CloudHPCSimulationFailedError(CloudHPCError):
+    """The simulation failed, and the task's next try is to launch another one."""
+
+    transient = True
+
+
+class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
+    """
+    Upload a case if there is one, start a simulation once, wait for its end, and stop it when the task is killed.
+
+    The calls and guarantees are those of :class:`CloudHPCUploadFolderOperator`,
+    :class:`CloudHPCAddSimulationOperator` and :class:`CloudHPCSimulationSensor` together; the result is the final
+    record as a plain dict. ``simulation_id``, ``folder`` and the link are pushed before the wait. A retry goes on with
+    what an earlier try launched, a Clear launches again.
+
+    Killed (marked, cleared, its run failed, ``execution_timeout``), in the worker or in the triggerer, the task stops
+    its simulation as ``stop_on_kill`` says. When only its process ends (a pod moves, a triggerer restarts) it does not:
+    the next try goes on. What a worker that is killed with SIGKILL on the last try leaves, only a teardown task or
+    :func:`~airflow_provider_cloudhpc.callbacks.stop_simulation` can stop.
+
+    :param cpu: vCPUs (templated)
+    :param ram: RAM tier (templated)
+    :param script: solver (templated). A ``*-static`` script needs ``timeout`` and an ``on_timeout`` that stops it.
+    :param source: file or folder of the case on the worker, or an ``ObjectStoragePath`` or URI of a file (templated);
+        sent before the launch, never by a try that goes on with one. None: the case is in ``folder`` already
+    :param folder: storage folder (templated); None: one is minted for this task of this run (needs ``source``)
+    :param mesh: storage folder of a mesh (templated)
+    :param preemptible: True for a spot machine, False for a regular one, None to leave the choice to the account
+    :param exclude: shell patterns of what is left out of a source folder (templated)
+    :param adopt: id of a simulation in this folder to take in place of a launch (templated)
+    :param on_conflict: as of :class:`CloudHPCAddSimulationOperator` (templated)
+    :param on_ambiguous: as of :class:`CloudHPCAddSimulationOperator` (templated)
+    :param settle: seconds to look for a launch whose answer was lost
+    :param relaunch_on_failure: whether a retry launches again after a simulation that failed
+    :param ram_ladder: RAM tiers in growing order: after a run that was out of memory a retry takes the next one
+    :param deferrable: wait in the triggerer; default: as ``operators.default_deferrable`` says
+    :param poll_interval: seconds between two looks at the least
+    :param timeout: seconds until the wait is given up, counted from its begin, over retries where the task has a state
+        store (Airflow 3.3); None: never
+    :param on_timeout: what is done about a simulation that still runs then, or at a limit: ``"leave"``, ``"soft"`` or
+        ``"hard"`` (which deletes its results) (templated)
+    :param stop_on_kill: the same for a task that is killed (templated)
+    :param max_vcpu_hours: fail, and act as ``on_timeout`` says, when it has run for so many vCPU-hours
+    :param max_cost: the same for euro, as far as the service tells the cost of a run before its end
+    :param patience: seconds without one answer after which sight is lost (retryable)
+    :param quota_wait: seconds that a worker's slot is spent on waiting for calls to be free; not in deferrable mode
+    :param check_output: True: an error in the output of a COMPLETED run fails the task; ``"warn"``: it is told; False
+    :param max_output_bytes: bytes of the output that are read at the most
+    :param follow_output: write the new lines of the output to the task's log; in deferrable mode only
+    :param cloudhpc_conn_id: id of the Airflow connection (templated)
+    :raises AirflowFailException: an argument is wrong (nothing was sent), the simulation failed, or going on might bill
+        twice
+    :raises AirflowSensorTimeout: ``timeout`` passed
+    :raises CloudHPCSimulationFailedError: the simulation failed, and a retry launches another
+    :raises CloudHPCLostSightError: sight was lost; it may still run and bill
+    """
+
+    template_fields: Sequence[str] = (
+        "cpu",
+        "ram",
+        "script",
+        "source",
+        "folder",
+        "mesh",
+        "preemptible",
+        "exclude",
+        "adopt",
+        "on_conflict",
+        "on_ambiguous",
+        "on_timeout",
+        "stop_on_kill",
+        "cloudhpc_conn_id",
+    )
+    launches_simulations = True
+    operator_extra_links = (CloudHPCSimulationLink(),)
+    ui_color = "#fbe9d0"
+
+    def __init__(
+        self,
+        *,
+        cpu: int | str,
+        ram: str,
+        script: str,
+        source: Any = None,
+        folder: str | None = None,
+        mesh: str | None = None,
+        preemptible: bool | None = None,
+        exclude: str | Sequence[str] = (),
+        adopt: Any = None,
+        on_conflict: str = OnConflict.FAIL.value,
+        on_ambiguous: str = OnAmbiguous.FAIL.value,
+        settle: float = DEFAULT_SETTLE,
+        relaunch_on_failure: bool = False,
+        ram_ladder: Sequence[str] = (),
+        deferrable: bool | None = None,
+        poll_interval: float = 60.0,
+        timeout: float | None = None,
+        on_timeout: str = StopPolicy.LEAVE.value,
+        stop_on_kill: str = StopPolicy.SOFT.value,
+        max_vcpu_hours: float | None = None,
+        max_cost: float | None = None,
+        patience: float = DEFAULT_PATIENCE,
+        quota_wait: float = DEFAULT_QUOTA_WAIT,
+        check_output: bool | str = True,
+        max_output_bytes: int = MAX_OUTPUT_BYTES,
+        follow_output: bool = False,
+        cloudhpc_conn_id: str = CloudHPCHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if deferrable is None:
+            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
+        self.cpu = cpu
+        self.ram = ram
+        self.script = script
+        self.source = source
+        self.folder = folder
+        self.mesh = mesh
+        self.preemptible = preemptible
+        self.exclude = exclude
+        self.adopt = adopt
+        self.on_conflict = on_conflict
+        self.on_ambiguous = on_ambiguous
+        self.settle = settle
+        self.relaunch_on_failure = relaunch_on_failure
+        self.ram_ladder = ram_ladder
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.on_timeout = on_timeout
+        self.stop_on_kill = stop_on_kill
+        self.max_vcpu_hours = max_vcpu_hours
+        self.max_cost = max_cost
+        self.patience = patience
+        self.quota_wait = quota_wait
+        self.check_output = check_output
+        self.max_output_bytes = max_output_bytes
+        self.follow_output = follow_output
+        self.cloudhpc_conn_id = cloudhpc_conn_id
+        self._context: Mapping[str, Any] | None = None
+        self._simulation_id: int | None = None
+        self._launching_in: str | None = None
+
+    def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """Upload, launch and wait; give the final record."""
+        self._context = context
+        with bad_input_fails():
+            request = self._request(context)
+            on_timeout = read_policy(self.on_timeout, "on_timeout")
+            stop_on_kill = read_policy(self.stop_on_kill, "stop_on_kill")
+            read_check(self.check_output)
+            endless_allowed = self.timeout is not None and on_timeout is not StopPolicy.LEAVE
+            if request.script.endswith(STATIC_SUFFIX) and not endless_allowed:
+                raise CloudHPCValueError(
+                    f"script is {request.script!r}: a bare machine, which runs and bills until it is stopped. Set both "
+                    "`timeout` and `on_timeout` ('soft' or 'hard')."
+                )
+            source = None if self.source is None else read_path(self.source, "source")
+            if source is not None and not (is_local(source) and source.is_dir()):
+                open_source(source)
+            client = self.client
+        self._launching_in = request.folder if self.folder is None else None
+        launched = launch(
+            context,
+            client,
+            request,
+            adopt=self.adopt,
+            on_conflict=self.on_conflict,
+            on_ambiguous=self.on_ambiguous,
+            settle=self.settle,
+            prepare=lambda: self._prepare(context, client, request, source),
+            judge=lambda simulation: self._judge(request, simulation),
+            stop_signal=stop_on_kill.signal or StopSignal.SOFT,
+        )
+        simulation_id = self._simulation_id = launched.simulation_id
+        self.tell_simulation(context, simulation_id, request.folder)
+        now = time.time()
+        started = begin_wait(context, simulation_id, now)
+        deadline = None if self.timeout is None else started + self.timeout
+        limits: dict[str, Any] = {
+            "started": started,
+            "deadline": deadline,
+            "patience": self.patience,
+            "endless_allowed": endless_allowed,
+            "max_vcpu_hours": self.max_vcpu_hours,
+            "max_cost": self.max_cost,
+        }
+        if self.deferrable:
+            self.defer(
+                trigger=CloudHPCSimulationTrigger(
+                    simulation_id,
+                    self.cloudhpc_conn_id,
+                    poll_interval=self.poll_interval,
+                    follow_output=self.follow_output,
+                    stop_on_kill=stop_on_kill.value,
+                    **limits,
+                ),
+                method_name="execute_complete",
+                timeout=defer_timeout(deadline, now),
+            )
+        watch = Watch(
+            simulation_id,
+            page=client.simulation_page(simulation_id),
+            now=now,
+            tell=lambda line: self.log.info("%s", line),
+            **limits,
+        )
+        ending = wait_for_end(
+            watch,
+            self._connect,
+            poll_interval=self.poll_interval,
+            quota_share=self.hook.quota_share,
+            quota_wait=self.quota_wait,
+        )
+        return self._conclude(context, ending)
+
+    def execute_complete(self, context: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:
+        """Take over from the trigger."""
+        self._context = context
+        try:
+            ending = Ending.from_dict(event)
+        except ValueError as error:
+            raise CloudHPCError(f"The trigger's event was not understood. {error}") from None
+        self._simulation_id = ending.simulation_id
+        self.tell_simulation(context, ending.simulation_id, ending.simulation.folder if ending.simulation else None)
+        return self._conclude(context, ending)
+
+    def on_kill(self) -> None:
+        """Stop the simulation if the task was killed, and not only its process."""
+        if self._context is None or (self._simulation_id is None and self._launching_in is None):
+            return
+        policy = read_policy(self.stop_on_kill, "stop_on_kill")
+        if policy.signal is None:
+            return
+        killed = was_killed(TaskKey.of(self._context["ti"]))
+        if self._simulation_id is not None:
+            ids = [self._simulation_id]
+        elif killed:
+            # Between the post and its answer: in a folder of its own whatever is active is this task's.
+            ids = [simulation.id for simulation in active_in_folder(self.client, self._launching_in or "")]
+        else:
+            ids = []
+        for simulation_id in ids:
+            if stop_killed(killed, policy, simulation_id, lambda: self.client):
+                self._remember_stop(simulation_id)
+
+    # -- before the launch ----------------------------------------------------------------------------------------
+
+    def _request(self, context: Mapping[str, Any]) -> LaunchRequest:
+        if self.folder is None and self.source is None:
+            raise CloudHPCValueError("Neither source nor folder is given: one of them says where the case is.")
+        ladder = list(self.ram_ladder)
+        if ladder and self.ram not in ladder:
+            raise CloudHPCValueError(f"ram is {self.ram!r}: with a ram_ladder, one of {', '.join(ladder)} is needed.")
+        return build_request(
+            cpu=self.cpu,
+            ram=self.ram,
+            script=self.script,
+            folder=own_folder(context) if self.folder is None else check_folder(self.folder),
+            mesh=self.mesh,
+            preemptible=self.preemptible,
+        )
+
+    def _prepare(self, context: Mapping[str, Any], client: CloudHPCClient, request: LaunchRequest, source: Any) -> None:
+        """Check the values and send the case; called right before a first post."""
+        check_offered(client, request)
+        if source is None:
+            return
+        retried = is_retry(context)
+        if is_local(source) and source.is_dir():
+            path: Path = source
+            exclude = [self.exclude] if isinstance(self.exclude, str) else list(self.exclude)
+            upload_folder(client, path, request.folder, exclude=exclude, maybe_there=retried)
+        else:
+            file = open_source(source)
+            upload_file(client, file, request.folder, file.name.rpartition("/")[2], maybe_there=retried)
+
+    # -- after the end --------------------------------------------------------------------------------------------
+
+    def _next_request(self, request: LaunchRequest, examined: Examined) -> LaunchRequest | None:
+        """Give what the next try launches after a simulation that failed; None for nothing."""
+        simulation = examined.ending.simulation
+        if examined.ending.kind not in (EndingKind.FAILED, EndingKind.ERROR) or simulation is None:
+            return None
+        ladder = list(self.ram_ladder)
+        if examined.diagnosis is not None and examined.diagnosis.out_of_memory and simulation.ram in ladder:
+            rest = ladder[ladder.index(simulation.ram) + 1 :]
+            if rest:
+                return replace(request, ram=rest[0])
+        return replace(request, ram=simulation.ram or request.ram) if self.relaunch_on_failure else None
+
+    def _judge(self, request: LaunchRequest, simulation: Simulation) -> LaunchRequest | None:
+        """Decide about what an earlier try launched and what has ended since; None to take it as it is."""
+        ending = ending_of(simulation)
+        if ending is None:
+            return None
+        examined = examine(
+            self.client,
+            ending,
+            check=read_check(self.check_output),
+            max_output_bytes=self.max_output_bytes,
+            quota_wait=self.quota_wait,
+        )
+        following = self._next_request(request, examined)
+        if following is not None:
+            self.log.warning("%s Launching again, on %r.", examined.ending.message, following.ram)
+        return following
+
+    def _conclude(self, context: Mapping[str, Any], ending: Ending) -> dict[str, Any]:
+        if ending.kind is EndingKind.STOPPED and (why := self._own_stop(context, ending.simulation_id)):
+            ending = replace(ending, message=f"{ending.message} {why}")
+        examined = finish(
+            self.client,
+            ending,
+            on_timeout=read_policy(self.on_timeout, "on_timeout"),
+            check_output=self.check_output,
+            max_output_bytes=self.max_output_bytes,
+            quota_wait=self.quota_wait,
+        )
+        following = self._next_request(self._request(context), examined)
+        if following is not None:
+            raise CloudHPCSimulationFailedError(
+                f"{examined.ending.message} If a retry is left, it launches again, on {following.ram!r}."
+            )
+        return conclude(examined)
+
+    def _remember_stop(self, simulation_id: int) -> None:
+        store = self._context and self._context.get("task_state_store")
+        if store:
+            try:
+                store.set(STOP_KEY, {"simulation_id": simulation_id})
+            except Exception as error:
+                self.log.warning("That this task stopped its simulation could not be kept: %s", error)
+
+    @staticmethod
+    def _own_stop(context: Mapping[str, Any], simulation_id: int) -> str:
+        store = context.get("task_state_store")
+        try:
+            stopped = store and store.get(STOP_KEY)
+        except Exception:
+            return ""
+        ours = isinstance(stopped, dict) and stopped.get("simulation_id") == simulation_id
+        return "This task itself stopped it, when it was killed." if ours else ""
+
+    def _connect(self, anew: bool) -> CloudHPCClient:
+        if anew:
+            self.__dict__.pop("hook", None)
+        return self.client

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Upload, launch and wait in one task: billed once, stopped when killed, launched again only where asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.exceptions import AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
+
+from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
+from airflow_provider_cloudhpc.links import LINK_KEY
+from airflow_provider_cloudhpc.operators.running import CloudHPCSimulationFailedError
+from airflow_provider_cloudhpc.operators.simulation import CloudHPCRunSimulationOperator
+from tests.integration.operators.airflow_task import AirflowTask
+
+OUT_OF_MEMORY = "mpirun noticed that process rank 0 was KILLED BY SIGNAL: 9"
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Path:
+    folder = tmp_path / "case"
+    folder.mkdir()
+    (folder / "run.sh").write_text("true\n")
+    return folder
+
+
+@pytest.fixture
+def task(case: Path) -> Callable[..., AirflowTask]:
+    def make(*, remembers: bool = True, retries: int = 2, **arguments: Any) -> AirflowTask:
+        given = {"cpu": 2, "ram": "highcpu", "script": "custom-script", "source": str(case), "settle": 1, **arguments}
+        return AirflowTask(
+            lambda: CloudHPCRunSimulationOperator(task_id="run", **given), retries=retries, remembers=remembers
+        )
+
+    return make
+
+
+def at_once(cloudhpc: CloudHPCEmulator, ending: str = "completed", output: str = "", times: int | None = None) -> None:
+    """Let the launches that follow end at once."""
+    cloudhpc.control.plan(times=times, pending=0, running=0, ending=ending, output=output)
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_folder_goes_up_is_run_and_its_record_comes_back(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], remembers: bool
+) -> None:
+    at_once(cloudhpc)
+    made = task(remembers=remembers)
+    record = made.run()
+    assert record["status"] == "COMPLETED"
+    assert record["diagnosis"]["severity"] is None
+    (launch,) = cloudhpc.ledger.launches
+    assert launch.id == record["id"] == made.instance.xcoms["simulation_id"]
+    assert made.instance.xcoms[LINK_KEY].endswith(f"/{launch.id}")
+    assert cloudhpc.control.files() == [f"{launch.folder}/upload.tar.gz"]
+    assert cloudhpc.ledger.violations == []
+
+
+def test_a_file_goes_up(cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], case: Path) -> None:
+    at_once(cloudhpc)
+    task(source=str(case / "run.sh")).run()
+    assert cloudhpc.control.files() == [f"{cloudhpc.ledger.launches[0].folder}/run.sh"]
+
+
+def test_what_is_there_already_is_run_without_an_upload(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask]
+) -> None:
+    cloudhpc.control.file("mine/run.sh", b"true")
+    at_once(cloudhpc)
+    assert task(source=None, folder="mine").run()["folder"] == "mine"
+    assert cloudhpc.ledger.count("POST /storage/upload-url") == 0
+
+
+def test_deferred_it_ends_the_same(cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask]) -> None:
+    at_once(cloudhpc, output="the residual is 1e-6")
+    made = task(deferrable=True)
+    with pytest.raises(TaskDeferred) as deferral:
+        made.run()
+    assert made.instance.xcoms["simulation_id"] == cloudhpc.ledger.launches[0].id
+
+    async def event() -> dict[str, Any]:
+        async for event in deferral.value.trigger.run():
+            return dict(event.payload)
+        raise AssertionError("no event")
+
+    context = made.context()
+    record = context["task"].execute_complete(context, asyncio.run(event()))
+    assert record["status"] == "COMPLETED"
+    assert record["diagnosis"]["checked"] == "full"
+    kwargs = deferral.value.trigger.serialize()[1]
+    assert kwargs["stop_on_kill"] == "soft"
+    assert cloudhpc.api_key not in str(kwargs)
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_retry_goes_on_and_sends_nothing_again(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], remembers: bool
+) -> None:
+    cloudhpc.control.plan(pending=0, running=None)
+    made = task(deferrable=True, remembers=remembers)
+    for attempt in (made.run, made.retry, made.retry):
+        with pytest.raises(TaskDeferred):
+            attempt()
+    assert len(cloudhpc.ledger.launches) == 1
+    assert cloudhpc.ledger.count("POST /storage/upload-url") == 1
+    assert cloudhpc.ledger.stops == []
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_clear_stops_the_old_one_and_runs_again(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], remembers: bool
+) -> None:
+    cloudhpc.control.settings(soft_stop_seconds=0)
+    cloudhpc.control.plan(pending=0, running=None)
+    made = task(deferrable=True, remembers=remembers)
+    with pytest.raises(TaskDeferred):
+        made.run()
+    with pytest.raises(TaskDeferred):
+        made.clear()
+    first, second = cloudhpc.ledger.launches
+    assert [stop.id for stop in cloudhpc.ledger.stops] == [first.id]
+    assert first.folder != second.folder
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+@pytest.mark.parametrize("ending", ["error", "crashed"])
+def test_a_failed_simulation_is_not_launched_again(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], ending: str, remembers: bool
+) -> None:
+    at_once(cloudhpc, ending, "Segmentation fault (core dumped)")
+    made = task(remembers=remembers)
+    for attempt in (made.run, made.retry):
+        with pytest.raises(AirflowFailException):
+            attempt()
+    assert len(cloudhpc.ledger.launches) == 1
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_failed_simulation_is_launched_again_where_that_is_asked_for(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], remembers: bool
+) -> None:
+    at_once(cloudhpc, "error", times=1)
+    at_once(cloudhpc)
+    made = task(relaunch_on_failure=True, remembers=remembers)
+    with pytest.raises(CloudHPCSimulationFailedError, match="If a retry is left, it launches again"):
+        made.run()
+    assert made.retry()["status"] == "COMPLETED"
+    assert len(cloudhpc.ledger.launches) == 2
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_out_of_memory_climbs_the_ladder(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], remembers: bool
+) -> None:
+    at_once(cloudhpc, output=OUT_OF_MEMORY)
+    made = task(ram_ladder=["highcpu", "standard", "highmem"], retries=5, remembers=remembers)
+    for attempt, following in ((made.run, "standard"), (made.retry, "highmem")):
+        with pytest.raises(CloudHPCSimulationFailedError, match=f"on '{following}'"):
+            attempt()
+    for _ in range(2):
+        with pytest.raises(AirflowFailException, match="KILLED_BY_SIGNAL_9"):
+            made.retry()
+    assert [launch.ram for launch in cloudhpc.ledger.launches] == ["highcpu", "standard", "highmem"]
+    assert cloudhpc.ledger.count("POST /storage/upload-url") == 1
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_failure_that_is_no_lack_of_memory_climbs_nothing(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], remembers: bool
+) -> None:
+    at_once(cloudhpc, output="Cannot find system/controlDict")
+    made = task(ram_ladder=["highcpu", "standard"], remembers=remembers)
+    with pytest.raises(AirflowFailException):
+        made.run()
+    assert len(cloudhpc.ledger.launches) == 1
+
+
+@pytest.mark.parametrize(("policy", "signals"), [("soft", ["SIGTSTP"]), ("hard", ["SIGINT"]), ("leave", [])])
+def test_at_the_deadline_the_policy_acts(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], policy: str, signals: list[str]
+) -> None:
+    cloudhpc.control.plan(pending=0, running=None)
+    with pytest.raises(AirflowSensorTimeout, match="The deadline passed"):
+        task(timeout=0.5, on_timeout=policy).run()
+    assert [stop.signal for stop in cloudhpc.ledger.stops] == signals
+
+
+def test_at_its_limit_it_fails_for_good_and_the_policy_acts(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask]
+) -> None:
+    cloudhpc.control.plan(pending=0, running=None)
+    with pytest.raises(AirflowFailException, match=r"cost what it may cost \(max_vcpu_hours=0.0005\)"):
+        task(max_vcpu_hours=0.0005, on_timeout="soft").run()
+    assert [stop.signal for stop in cloudhpc.ledger.stops] == ["SIGTSTP"]
+
+
+def test_what_its_execution_timeout_kills_is_stopped_and_says_so(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask]
+) -> None:
+    cloudhpc.control.plan(pending=0, running=None)
+    made = task(deferrable=True)
+    context = made.context()
+    with pytest.raises(TaskDeferred):
+        context["task"].execute(context)
+    try:
+        raise AirflowTaskTimeout("after 1 s")
+    except AirflowTaskTimeout:
+        context["task"].on_kill()
+    (stop,) = cloudhpc.ledger.stops
+    assert stop.signal == "SIGTSTP"
+    cloudhpc.control.jump(60)
+    retried = task()
+    retried.store, retried.instance = made.store, made.instance
+    with pytest.raises(AirflowFailException, match="This task itself stopped it, when it was killed"):
+        retried.retry()
+    assert len(cloudhpc.ledger.launches) == 1
+
+
+def test_where_airflow_does_not_say_what_happened_nothing_is_stopped(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], caplog: pytest.LogCaptureFixture
+) -> None:
+    cloudhpc.control.plan(pending=0, running=None)
+    context = task(deferrable=True).context()
+    with pytest.raises(TaskDeferred):
+        context["task"].execute(context)
+    context["task"].on_kill()
+    assert cloudhpc.ledger.stops == []
+    assert "STILL BILLING" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"source": None}, "Neither source nor folder"),
+        ({"source": "/no/such/case"}, "'/no/such/case'"),
+        ({"script": "ubuntu-2404-static"}, "Set both `timeout` and `on_timeout`"),
+        ({"script": "ubuntu-2404-static", "timeout": 60}, "Set both"),
+        ({"ram_ladder": ["standard", "highmem"]}, "ram is 'highcpu'"),
+        ({"stop_on_kill": "never"}, "stop_on_kill is 'never'"),
+        ({"cpu": "two"}, "cpu is 'two'"),
+    ],
+)
+def test_bad_input_fails_before_any_call(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], arguments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(AirflowFailException) as failure:
+        task(**arguments).run()
+    assert words in str(failure.value)
+    assert cloudhpc.ledger.count("*") == 0
+
+
+def test_what_is_sent_is_the_folder_s_content(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], case: Path, tmp_path: Path
+) -> None:
+    at_once(cloudhpc)
+    (case / "old.log").write_text("left over")
+    task(exclude="*.log").run()
+    archive = tmp_path / "sent.tar.gz"
+    archive.write_bytes(cloudhpc.control.read(cloudhpc.control.files()[0]))
+    with tarfile.open(archive) as sent:
+        assert [name.removeprefix("./") for name in sent.getnames() if name not in (".", "./")] == ["run.sh"]
