@@ -126,6 +126,19 @@ def pack_folder(
     return PackedArchive(archive, size, total, len(members), tuple(skipped))
 
 
+def list_case(
+    folder: str | os.PathLike[str], *, exclude: Sequence[str] = (), include_hidden: bool = False
+) -> dict[str, int]:
+    """
+    List the files that :func:`pack_folder` would pack, links among them.
+
+    :return: path from the folder, with slashes -> size in bytes
+    :raises CloudHPCArchiveError: a link is refused, or a folder could not be read
+    """
+    members, _ = _list_members(os.path.realpath(folder), exclude, include_hidden)
+    return {member.name: member.size for member in members if member.kind != tarfile.DIRTYPE}
+
+
 def _list_members(root: str, exclude: Sequence[str], include_hidden: bool) -> tuple[list[_Member], list[str]]:
     """List what is to be packed, sorted, a folder before its content; and what is skipped."""
     excluded = _matcher(exclude)

@@ -23,6 +23,7 @@ from airflow_provider_cloudhpc.api.launch_types import (
 )
 from airflow_provider_cloudhpc.api.launching import Launcher
 from airflow_provider_cloudhpc.api.names import is_minted_by, mint_folder
+from airflow_provider_cloudhpc.api.preflight import Case, Preflight, act_on, check_machine, read_preflight
 from airflow_provider_cloudhpc.operators.launch_record import LaunchRecord
 from airflow_provider_cloudhpc.task import bad_input_fails, read_simulation_id
 
@@ -148,6 +149,18 @@ def read_choice(kind: type[Choice], value: Any, what: str) -> Choice:
     except ValueError:
         pass
     raise CloudHPCValueError(f"{what} is {value!r}: one of {', '.join(repr(one.value) for one in kind)} is needed.")
+
+
+def check_machine_before(preflight: str, request: LaunchRequest) -> None:
+    """
+    Look whether the solver is known not to start on the machine, without asking anybody.
+
+    :raises CloudHPCValueError: it is, and that is to fail; nothing was billed
+    """
+    mode = read_preflight(preflight)
+    if mode is not Preflight.OFF:
+        case = Case({}, request.script, request.cpu, request.ram)
+        act_on(check_machine(case), mode, lambda line: log.warning("Preflight: %s", line))
 
 
 def launch(

@@ -23,14 +23,15 @@ from airflow_provider_cloudhpc.api.lifecycle import (
 from airflow_provider_cloudhpc.api.models import StopPolicy, StopSignal
 from airflow_provider_cloudhpc.api.names import check_folder
 from airflow_provider_cloudhpc.api.options import build_request, check_offered
+from airflow_provider_cloudhpc.api.preflight import Preflight
 from airflow_provider_cloudhpc.api.stopping import active_in_folder
 from airflow_provider_cloudhpc.api.storage import upload_file
 from airflow_provider_cloudhpc.api.waiting import DEFAULT_QUOTA_WAIT, wait_for_end
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.killing import TaskKey, stop_killed, was_killed
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
-from airflow_provider_cloudhpc.operators.launching import launch, own_folder
-from airflow_provider_cloudhpc.operators.storage import is_retry, upload_folder
+from airflow_provider_cloudhpc.operators.launching import check_machine_before, launch, own_folder
+from airflow_provider_cloudhpc.operators.storage import check_before, is_retry, upload_folder
 from airflow_provider_cloudhpc.paths import is_local, open_source, read_path
 from airflow_provider_cloudhpc.task import (
     CloudHPCTaskMixin,
@@ -85,6 +86,8 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
     :param mesh: storage folder of a mesh (templated)
     :param preemptible: True for a spot machine, False for a regular one, None to leave the choice to the account
     :param exclude: shell patterns of what is left out of a source folder (templated)
+    :param preflight: what a case or machine that is known to fail does: ``"error"`` (nothing is sent or billed),
+        ``"warn"`` or ``"off"``
     :param adopt: id of a simulation in this folder to take in place of a launch (templated)
     :param on_conflict: as of :class:`CloudHPCAddSimulationOperator` (templated)
     :param on_ambiguous: as of :class:`CloudHPCAddSimulationOperator` (templated)
@@ -144,6 +147,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         mesh: str | None = None,
         preemptible: bool | None = None,
         exclude: str | Sequence[str] = (),
+        preflight: str = Preflight.ERROR.value,
         adopt: Any = None,
         on_conflict: str = OnConflict.FAIL.value,
         on_ambiguous: str = OnAmbiguous.FAIL.value,
@@ -176,6 +180,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         self.mesh = mesh
         self.preemptible = preemptible
         self.exclude = exclude
+        self.preflight = preflight
         self.adopt = adopt
         self.on_conflict = on_conflict
         self.on_ambiguous = on_ambiguous
@@ -216,6 +221,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             source = None if self.source is None else read_path(self.source, "source")
             if source is not None and not (is_local(source) and source.is_dir()):
                 open_source(source)
+            check_machine_before(self.preflight, request)
             client = self.client
         self._launching_in = request.folder if self.folder is None else None
         launched = launch(
@@ -320,14 +326,16 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         )
 
     def _prepare(self, context: Mapping[str, Any], client: CloudHPCClient, request: LaunchRequest, source: Any) -> None:
-        """Check the values and send the case; called right before a first post."""
+        """Check the case and the values, and send the case; called right before a first post."""
+        exclude = [self.exclude] if isinstance(self.exclude, str) else list(self.exclude)
+        if source is not None and is_local(source):
+            check_before(self.preflight, source, script=request.script, exclude=exclude)
         check_offered(client, request)
         if source is None:
             return
         retried = is_retry(context)
         if is_local(source) and source.is_dir():
             path: Path = source
-            exclude = [self.exclude] if isinstance(self.exclude, str) else list(self.exclude)
             upload_folder(client, path, request.folder, exclude=exclude, maybe_there=retried)
         else:
             file = open_source(source)

@@ -14,10 +14,11 @@ from airflow_provider_cloudhpc.api.lifecycle import STATIC_SUFFIX
 from airflow_provider_cloudhpc.api.models import StopPolicy, StopSignal
 from airflow_provider_cloudhpc.api.names import check_folder
 from airflow_provider_cloudhpc.api.options import build_request, check_offered
+from airflow_provider_cloudhpc.api.preflight import Preflight
 from airflow_provider_cloudhpc.api.stopping import active_in_folder, stop, wait_until_over
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
-from airflow_provider_cloudhpc.operators.launching import launch
+from airflow_provider_cloudhpc.operators.launching import check_machine_before, launch
 from airflow_provider_cloudhpc.operators.running import CloudHPCRunSimulationOperator
 from airflow_provider_cloudhpc.task import CloudHPCTaskMixin, bad_input_fails, read_policy, read_simulation_id
 
@@ -54,6 +55,7 @@ class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
     :param on_ambiguous: what is done where the launch's answer was lost and the listing shows none after ``settle``
         seconds: ``"fail"``, or ``"relaunch"``, which may bill twice
     :param settle: seconds to look for a launch whose answer was lost; it may come late, the listing may lag
+    :param preflight: what a machine on which the solver is known not to start does: ``"error"``, ``"warn"``, ``"off"``
     :param cloudhpc_conn_id: id of the Airflow connection (templated)
     :raises AirflowFailException: an argument is wrong (nothing was sent), or going on might bill twice
     :raises CloudHPCRefusedError: the service refused the launch; nothing was started
@@ -89,6 +91,7 @@ class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         on_conflict: str = OnConflict.FAIL.value,
         on_ambiguous: str = OnAmbiguous.FAIL.value,
         settle: float = DEFAULT_SETTLE,
+        preflight: str = Preflight.ERROR.value,
         cloudhpc_conn_id: str = CloudHPCHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -103,6 +106,7 @@ class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         self.on_conflict = on_conflict
         self.on_ambiguous = on_ambiguous
         self.settle = settle
+        self.preflight = preflight
         self.cloudhpc_conn_id = cloudhpc_conn_id
 
     def execute(self, context: Mapping[str, Any]) -> int:
@@ -116,6 +120,7 @@ class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
                 mesh=self.mesh,
                 preemptible=self.preemptible,
             )
+            check_machine_before(self.preflight, request)
             client = self.client
         if request.script.endswith(STATIC_SUFFIX):
             self.log.warning(

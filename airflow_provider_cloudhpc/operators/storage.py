@@ -15,6 +15,7 @@ from airflow_provider_cloudhpc.api.downloading import OnExisting
 from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
 from airflow_provider_cloudhpc.api.examination import read_check
 from airflow_provider_cloudhpc.api.names import CASE_ARCHIVE, check_folder, check_name, mint_folder
+from airflow_provider_cloudhpc.api.preflight import Preflight, act_on, case_of, check_case, read_preflight
 from airflow_provider_cloudhpc.api.progress import ProgressLog, format_bytes
 from airflow_provider_cloudhpc.api.results import result_items
 from airflow_provider_cloudhpc.api.solver_logs import check_results
@@ -122,7 +123,7 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
     :raises CloudHPCTransferError: the archive did not arrive whole
     """
 
-    template_fields: Sequence[str] = ("source", "folder", "exclude", "cloudhpc_conn_id")
+    template_fields: Sequence[str] = ("source", "folder", "exclude", "script", "cloudhpc_conn_id")
     ui_color = "#e3f2e1"
 
     def __init__(
@@ -132,6 +133,8 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
         folder: str | None = None,
         exclude: str | Sequence[str] = (),
         include_hidden: bool = False,
+        preflight: str = Preflight.ERROR.value,
+        script: str | None = None,
         cloudhpc_conn_id: str = CloudHPCHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -140,6 +143,8 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
         self.folder = folder
         self.exclude = exclude
         self.include_hidden = include_hidden
+        self.preflight = preflight
+        self.script = script
         self.cloudhpc_conn_id = cloudhpc_conn_id
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,6 +154,13 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
             if not is_local(source):
                 raise CloudHPCValueError(f"source is {str(source)!r}: a folder on the worker is needed.")
             folder = minted_folder(context) if self.folder is None else check_folder(self.folder)
+            check_before(
+                self.preflight,
+                source,
+                script=self.script or "",
+                exclude=_several(self.exclude),
+                include_hidden=self.include_hidden,
+            )
             client = self.client
             return upload_folder(
                 client,
@@ -158,6 +170,18 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
                 include_hidden=self.include_hidden,
                 maybe_there=is_retry(context),
             ).to_dict()
+
+
+def check_before(preflight: str, source: Path, **known: Any) -> None:
+    """
+    Look for what is known to fail in a local case, and act on it.
+
+    :param known: as of :func:`~airflow_provider_cloudhpc.api.preflight.case_of`
+    :raises CloudHPCValueError: there is something, and it is to fail; nothing was sent
+    """
+    mode = read_preflight(preflight)
+    if mode is not Preflight.OFF and source.exists():
+        act_on(check_case(case_of(source, **known)), mode, lambda line: log.warning("Preflight: %s", line))
 
 
 def upload_folder(

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A case that is known to fail is not sent, and nothing is billed for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.exceptions import AirflowFailException
+
+from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
+from airflow_provider_cloudhpc.operators.simulation import CloudHPCAddSimulationOperator, CloudHPCRunSimulationOperator
+from airflow_provider_cloudhpc.operators.storage import CloudHPCUploadFolderOperator
+from tests.integration.operators.airflow_task import AirflowTask
+
+LAUNCH = {"cpu": 2, "ram": "highcpu", "script": "fds6.9.1"}
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> str:
+    (tmp_path / "room.psm").write_text("")
+    return str(tmp_path)
+
+
+def attempts(case: str) -> list[tuple[Any, dict[str, Any], str]]:
+    return [
+        (CloudHPCUploadFolderOperator, {"source": case, "script": "fds6.9.1"}, "PYROSIM_FILE"),
+        (CloudHPCRunSimulationOperator, {"source": case, **LAUNCH}, "PYROSIM_FILE"),
+        (CloudHPCRunSimulationOperator, {"source": case, **LAUNCH, "cpu": 1}, "LOW_VCPU"),
+        (CloudHPCAddSimulationOperator, {"folder": "mine", **LAUNCH, "cpu": 1}, "LOW_VCPU"),
+    ]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_what_is_known_to_fail_is_stopped_before_any_call(cloudhpc: CloudHPCEmulator, case: str, number: int) -> None:
+    operator, arguments, code = attempts(case)[number]
+    with pytest.raises(AirflowFailException, match=f"nothing was sent.*{code}.*What to do"):
+        AirflowTask(lambda: operator(task_id="task", **arguments)).run()
+    assert cloudhpc.ledger.count("*") == 0
+
+
+@pytest.mark.parametrize("mode", ["warn", "off"])
+@pytest.mark.parametrize("number", range(4))
+def test_the_user_decides(
+    cloudhpc: CloudHPCEmulator, case: str, number: int, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloudhpc.control.plan(pending=0, running=0)
+    cloudhpc.control.file("mine/room.fds", b"&MESH/")
+    operator, arguments, code = attempts(case)[number]
+    AirflowTask(lambda: operator(task_id="task", preflight=mode, **arguments)).run()
+    assert (f"Preflight: {code}" in caplog.text) == (mode == "warn")
+    assert cloudhpc.ledger.count("*") > 0
