@@ -123,7 +123,7 @@ def test_an_unknown_mode_is_refused_with_the_dag() -> None:
     [
         ({"cpu": 7}, ["cpu is 7", "Near: 2, 4, 8"]),
         ({"ram": "highcpus"}, ["ram is 'highcpus'", "Near: ", "highcpu"]),
-        ({"script": "openfoam-v2406x"}, ["script is 'openfoam-v2406x'", "openFoam-v2406"]),
+        ({"script": "openfoam-v2406x", "cpu": 4}, ["script is 'openfoam-v2406x'", "openFoam-v2406"]),
     ],
 )
 def test_a_value_that_is_not_offered_names_the_near_ones_and_bills_nothing(
