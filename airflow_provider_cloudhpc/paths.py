@@ -44,8 +44,17 @@ def read_path(value: Any, what: str) -> Path | Any:
         raise CloudHPCValueError(
             f"{what} is {value!r}: a local path or a URI such as s3://my_conn@bucket/key is needed."
         )
+    if value == "None":
+        raise CloudHPCValueError(f"{what} is 'None': a template gave nothing; did the task before push it?")
     if isinstance(value, str) and "://" in value:
-        value = ObjectStoragePath(value)
+        try:
+            value = ObjectStoragePath(value)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+        else:
+            problem = ""
+        if problem:
+            raise CloudHPCValueError(f"{what} is {value!r}: this storage cannot be reached from here. {problem}")
     if not isinstance(value, ObjectStoragePath):
         return Path(value).expanduser()
     return Path(value.path) if value.protocol == "file" else value

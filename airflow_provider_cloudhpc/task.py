@@ -103,6 +103,52 @@ def read_simulation_id(value: Any, what: str = SIMULATION_ID_KEY) -> int | None:
     return number
 
 
+def read_number(value: Any, what: str, *, unit: str = "seconds", zero: bool = False) -> float:
+    """
+    Read a number as a user may hand it over: a number, its text, for seconds a ``timedelta`` too.
+
+    :param unit: for the message
+    :param zero: whether 0 is allowed
+    :raises CloudHPCValueError: naming the argument, the value and what is allowed
+    """
+    number = value.total_seconds() if isinstance(value, timedelta) else None if isinstance(value, bool) else value
+    try:
+        number = float(number)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not (number >= 0 if zero else number > 0) or number == float("inf"):
+        least = "0 or more" if zero else "more than 0"
+        raise CloudHPCValueError(f"{what} is {value!r}: a number of {unit} is needed, {least}.")
+    return number
+
+
+def read_texts(value: Any, what: str) -> list[str]:
+    """
+    Read one text or several; the result of an upload stands for its path.
+
+    :raises CloudHPCValueError: naming the argument, the value and what is allowed
+    """
+    if isinstance(value, dict):
+        value = value.get("path")
+    values = [value] if isinstance(value, str) else value or ()
+    if not isinstance(values, list | tuple | set | frozenset) or not all(isinstance(one, str) for one in values):
+        raise CloudHPCValueError(f"{what} is {value!r}: a text or a list of texts is needed.")
+    return list(values)
+
+
+def read_limits(task: Any) -> dict[str, float | None]:
+    """
+    Read the limits of a wait, ``max_vcpu_hours`` and ``max_cost``, of a task that has both.
+
+    :raises CloudHPCValueError: naming the argument, the value and what is allowed
+    """
+    units = {"max_vcpu_hours": "vCPU-hours", "max_cost": "euro"}
+    given = {name: getattr(task, name) for name in units}
+    return {
+        name: None if value is None else read_number(value, name, unit=units[name]) for name, value in given.items()
+    }
+
+
 def read_policy(value: Any, what: str) -> StopPolicy:
     """
     Read a stop policy: ``"soft"``, ``"hard"`` or ``"leave"``.

@@ -9,6 +9,7 @@ and is swept away by the next one with the same target.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import os
@@ -45,13 +46,26 @@ def file_aside(target: Path) -> Iterator[BinaryIO]:
             path.unlink(missing_ok=True)
 
 
-def put_in_place(file: BinaryIO, target: Path) -> None:
+def put_in_place(file: BinaryIO, target: Path, *, replace: bool = True) -> None:
     """
-    Give a file from :func:`file_aside` its name, in place of what may be there.
+    Give a file from :func:`file_aside` its name.
 
+    :param replace: whether it may take the place of what is there by now
+    :raises FileExistsError: it may not, and something is there
     :raises OSError: the last bytes do not fit on the disk, or the name cannot be given
     """
     file.flush()
+    if not replace:
+        try:
+            os.link(file.name, target)  # which fails where the name is taken, unlike a rename
+        except FileExistsError:
+            raise
+        except OSError:
+            # A file system without hard links: as near to it as can be had there.
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        else:
+            return
     os.replace(file.name, target)  # noqa: PTH105  # a file's name is no Path
 
 

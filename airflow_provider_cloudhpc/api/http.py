@@ -46,7 +46,9 @@ class _QueryMask(logging.Filter):
         return True
 
 
-logging.getLogger("urllib3.connectionpool").addFilter(_QueryMask())
+# A filter holds for its own logger alone, not for those below it.
+for _name in ("connection", "connectionpool", "poolmanager", "response", "util.retry"):
+    logging.getLogger(f"urllib3.{_name}").addFilter(_QueryMask())
 
 
 @contextmanager

@@ -53,6 +53,8 @@ def check_folder(folder: str, what: str = "folder", *, root: bool = False) -> st
     if not isinstance(folder, str):
         raise CloudHPCValueError(f"{what} is {folder!r}: the name of a storage folder is needed.")
     path = folder.strip("/")
+    if path == "None":
+        raise CloudHPCValueError(f"{what} is 'None': a template gave nothing; did the task before push it?")
     if not path:
         if root:
             return ""

@@ -47,7 +47,7 @@ def send(
     flight.begun = False
     try:
         return session.request(method, url, **options)
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:  # a redirect to nonsense is a plain ValueError
         reason = describe(error)
     sent = flight.begun
     known = "whether the request arrived is not known" if sent else "the request did not leave this machine"

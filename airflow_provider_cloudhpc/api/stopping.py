@@ -11,6 +11,8 @@ from airflow_provider_cloudhpc.api.errors import CloudHPCError
 from airflow_provider_cloudhpc.api.lifecycle import ending_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
     from airflow_provider_cloudhpc.api.models import Simulation, StopSignal
 
@@ -42,6 +44,32 @@ def stop(client: CloudHPCClient, simulation_id: int, signal: StopSignal) -> bool
         return True
     failure.message = f"Simulation {simulation_id} was NOT stopped and may be STILL BILLING ({page}). {failure.message}"
     raise failure
+
+
+def stop_all(client: CloudHPCClient, simulation_ids: Sequence[int], signal: StopSignal) -> list[int]:
+    """
+    Stop each of several simulations, whatever becomes of the others.
+
+    :return: those that were sent a signal
+    :raises CloudHPCError: some were not stopped; the message names them and says that they may still bill
+    """
+    stopped: list[int] = []
+    failures: list[CloudHPCError] = []
+    for simulation_id in simulation_ids:
+        try:
+            if stop(client, simulation_id, signal):
+                stopped.append(simulation_id)
+        except CloudHPCError as error:
+            log.error("%s", error)
+            failures.append(error)
+    if not failures:
+        return stopped
+    if len(failures) > 1:
+        more = " ".join(str(error) for error in failures[1:])
+        failures[0].message += f" {more}"
+    if stopped:
+        failures[0].message += f" Stopped: {', '.join(map(str, stopped))}."
+    raise failures[0]
 
 
 def active_in_folder(client: CloudHPCClient, folder: str) -> list[Simulation]:

@@ -42,7 +42,7 @@ def request(network: NetworkOptions, method: str, url: str, **options: Any) -> r
     try:
         with masked_queries(), new_session() as session:
             return session.request(method, url, **options)
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:  # a redirect to nonsense is a plain ValueError
         reason, distrusted = describe(error), "CERTIFICATE_VERIFY_FAILED" in str(error)
     advice = " Set the connection's CA bundle to the one of your network." if distrusted else ""
     raise store_error(

@@ -105,7 +105,7 @@ class Transfer:
         :raises CloudHPCTransferError: the store refused, the connection broke too often, the bytes are not the
             object's, another file is there, or the disk is full; nothing of it was kept
         """
-        if on_existing == "keep" and os.path.lexists(target):
+        if on_existing == "keep" and target.exists():
             log.info("Kept %s, which was there", target)
             return Transferred(target.stat().st_size, None, skipped=True)
         progress = progress or ProgressLog(f"Downloading {target.name}", log)
@@ -117,7 +117,12 @@ class Transfer:
                 if done.skipped:
                     log.info("%s is there already, with the same length and hash", target)
                 else:
-                    put_in_place(part, target)
+                    put_in_place(part, target, replace=on_existing == "overwrite")
+        except FileExistsError:
+            if on_existing == "keep":
+                log.info("Kept %s, which came there meanwhile", target)
+                return Transferred(target.stat().st_size, None, skipped=True)
+            problem: str | None = "another file came there meanwhile: does another task download into this directory?"
         except OSError as error:
             problem = error.strerror
         else:

@@ -35,6 +35,7 @@ def service_app(world: World, control: Control, store_port: int) -> FastAPI:
         openapi_url="/en/catuser/openapi.json",
         redirect_slashes=False,
     )
+    app.openapi_version = "3.0.3"  # the newest that the bundled Swagger UI shows
     app.state.store_port = store_port
     api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(_KEY_SCHEME)])
     api.include_router(simulation.router(world))

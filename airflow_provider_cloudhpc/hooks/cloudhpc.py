@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_QUOTA_SHARE = 0.5
+#: Longest timeout of a connection: a day.
+_MOST_SECONDS = 86_400
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
 
@@ -138,15 +140,21 @@ def api_url(connection: Any) -> str:
     schema = (connection.schema or "").strip()
     if not host:
         return DEFAULT_URL
-    if "://" not in host:
-        name = urlsplit(f"//{host}").hostname
-        default = "http" if is_loopback(name) else "https"
-        host = f"{schema if schema in ('http', 'https') else default}://{host}"
-    parts = urlsplit(host)
     try:
+        if "://" not in host:
+            name = urlsplit(f"//{host}").hostname
+            default = "http" if is_loopback(name) else "https"
+            host = f"{schema if schema in ('http', 'https') else default}://{host}"
+        parts = urlsplit(host)
         has_port = parts.port is not None
     except ValueError:
-        raise CloudHPCValueError(f"The connection's host is {host!r}: its port is not a number.") from None
+        parts = None
+    if parts is None:
+        # What stands before an "@" may be a password.
+        raise CloudHPCValueError(
+            f"The connection's host is {host.rpartition('@')[2]!r}: a URL or a host is needed, an IPv6 address in [], "
+            "a port between 1 and 65535."
+        )
     netloc = parts.netloc if has_port or not connection.port else f"{parts.netloc}:{connection.port}"
     prefix = parts.path if schema in ("", "http", "https") else f"{parts.path}/{schema}"
     path = "/" + prefix.strip("/") if prefix.strip("/") else ""
@@ -180,8 +188,10 @@ def _number(extra: Mapping[str, Any], name: str, default: float) -> float:
         number = float("nan") if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = float("nan")
-    if not 0 < number < float("inf"):
-        raise CloudHPCValueError(f"{name} is {value!r} in the connection's extra: a number above 0 is needed.")
+    if not 0 < number <= _MOST_SECONDS:
+        raise CloudHPCValueError(
+            f"{name} is {value!r} in the connection's extra: a number above 0 and up to {_MOST_SECONDS} is needed."
+        )
     return number
 
 

@@ -44,6 +44,7 @@ STATE_KEY = "cloudhpc_launch"
 SAVE_PAUSES = (1.0, 4.0, 10.0, 20.0)
 #: How many Clears of the task that minted a folder are thought of.
 _GENERATIONS = 64
+_UNKNOWN = object()
 
 
 class TaskStateStore:
@@ -104,6 +105,41 @@ def own_folder(context: Mapping[str, Any], generation: int | None = None) -> str
     return mint_folder(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, generation)
 
 
+def _find_minter(folder: str, context: Mapping[str, Any]) -> tuple[str, int, int] | None:
+    """Find which task of the run minted a folder: its id, map index and generation; None for none of this DAG."""
+    ti = context["ti"]
+    return next(
+        (
+            (task.task_id, map_index, generation)
+            for task in context["task"].dag.tasks
+            for map_index in {-1, ti.map_index}
+            for generation in range(_GENERATIONS)
+            if mint_folder(ti.dag_id, ti.run_id, task.task_id, map_index, generation) == folder
+        ),
+        None,
+    )
+
+
+def _may_launch_in(task: Any, minter: str, folder: str) -> bool:
+    """
+    Whether a task may launch in a folder that another one minted, by what its ``folder`` is made of.
+
+    :param task: any task of the DAG, mapped ones too
+    :param minter: the id of the task that minted the folder
+    """
+    if not getattr(getattr(task, "operator_class", task), "launches_simulations", False):
+        return False
+    given = getattr(task, "partial_kwargs", {}).get("folder", getattr(task, "folder", _UNKNOWN))
+    if given is None:
+        return False  # it mints one of its own
+    source = getattr(getattr(given, "operator", None), "task_id", None)
+    if source is not None:
+        return bool(source == minter)
+    if isinstance(given, str) and "{" not in given:
+        return given.strip("/") == folder
+    return minter in task.get_flat_relative_ids(upstream=True)
+
+
 def ownership_of(folder: str, context: Mapping[str, Any]) -> Ownership:
     """
     Tell whose a folder is. One that this run minted, but that several tasks launch in, is nobody's alone.
@@ -115,27 +151,24 @@ def ownership_of(folder: str, context: Mapping[str, Any]) -> Ownership:
         return Ownership.NAMED
     if folder == own_folder(context):
         return Ownership.TASK
-    tasks = context["task"].dag.tasks
-    minter = next(
-        (
-            (task.task_id, map_index)
-            for task in tasks
-            for map_index in {-1, ti.map_index}
-            for generation in range(_GENERATIONS)
-            if mint_folder(ti.dag_id, ti.run_id, task.task_id, map_index, generation) == folder
-        ),
-        None,
-    )
+    minter = _find_minter(folder, context)
     if minter is None or minter[1] != ti.map_index:
         return Ownership.NAMED
-    sharing = [
-        task.task_id
-        for task in tasks
-        if task.task_id != ti.task_id
-        and getattr(getattr(task, "operator_class", task), "launches_simulations", False)
-        and minter[0] in task.upstream_task_ids
-    ]
-    return Ownership.NAMED if sharing else Ownership.RUN
+    others = (task for task in context["task"].dag.tasks if task.task_id != ti.task_id)
+    shared = any(_may_launch_in(task, minter[0], folder) for task in others)
+    return Ownership.NAMED if shared else Ownership.RUN
+
+
+def earlier_folders_of(folder: str, ownership: Ownership, context: Mapping[str, Any]) -> tuple[str, ...]:
+    """Give the folders that a task's launches had before Clears, its own or those of the upload before it."""
+    ti, attempt = context["ti"], current_attempt(context)
+    if ownership is Ownership.TASK:
+        return tuple(own_folder(context, generation) for generation in range(attempt.retries, attempt.max_tries))
+    minter = _find_minter(folder, context) if ownership is Ownership.RUN else None
+    if minter is None:
+        return ()
+    task_id, map_index, now = minter
+    return tuple(mint_folder(ti.dag_id, ti.run_id, task_id, map_index, generation) for generation in range(now))
 
 
 def read_choice(kind: type[Choice], value: Any, what: str) -> Choice:
@@ -192,11 +225,7 @@ def launch(
             attempt=attempt,
             ownership=ownership,
             remembers=store is not None,
-            earlier_folders=tuple(
-                own_folder(context, generation) for generation in range(attempt.retries, attempt.max_tries)
-            )
-            if ownership is Ownership.TASK
-            else (),
+            earlier_folders=earlier_folders_of(request.folder, ownership, context),
             adopt=read_simulation_id(adopt, "adopt"),
             on_conflict=read_choice(OnConflict, on_conflict, "on_conflict"),
             on_ambiguous=read_choice(OnAmbiguous, on_ambiguous, "on_ambiguous"),

@@ -40,12 +40,16 @@ from airflow_provider_cloudhpc.task import (
     conclude,
     defer_timeout,
     finish,
+    read_limits,
+    read_number,
     read_policy,
+    read_texts,
 )
 from airflow_provider_cloudhpc.triggers.simulation import CloudHPCSimulationTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import timedelta
     from pathlib import Path
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
@@ -156,7 +160,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         ram_ladder: Sequence[str] = (),
         deferrable: bool | None = None,
         poll_interval: float = 60.0,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         on_timeout: str = StopPolicy.LEAVE.value,
         stop_on_kill: str = StopPolicy.SOFT.value,
         max_vcpu_hours: float | None = None,
@@ -212,6 +216,12 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             on_timeout = read_policy(self.on_timeout, "on_timeout")
             stop_on_kill = read_policy(self.stop_on_kill, "stop_on_kill")
             read_check(self.check_output)
+            read_texts(self.exclude, "exclude")
+            timeout = None if self.timeout is None else read_number(self.timeout, "timeout")
+            poll_interval = read_number(self.poll_interval, "poll_interval")
+            settle = read_number(self.settle, "settle", zero=True)
+            quota_wait = read_number(self.quota_wait, "quota_wait", zero=True)
+            limits: dict[str, Any] = {"patience": read_number(self.patience, "patience"), **read_limits(self)}
             endless_allowed = self.timeout is not None and on_timeout is not StopPolicy.LEAVE
             if request.script.endswith(STATIC_SUFFIX) and not endless_allowed:
                 raise CloudHPCValueError(
@@ -231,7 +241,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             adopt=self.adopt,
             on_conflict=self.on_conflict,
             on_ambiguous=self.on_ambiguous,
-            settle=self.settle,
+            settle=settle,
             prepare=lambda: self._prepare(context, client, request, source),
             judge=lambda simulation: self._judge(request, simulation),
             stop_signal=stop_on_kill.signal or StopSignal.SOFT,
@@ -240,21 +250,14 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         self.tell_simulation(context, simulation_id, request.folder)
         now = time.time()
         started = begin_wait(context, simulation_id, now)
-        deadline = None if self.timeout is None else started + self.timeout
-        limits: dict[str, Any] = {
-            "started": started,
-            "deadline": deadline,
-            "patience": self.patience,
-            "endless_allowed": endless_allowed,
-            "max_vcpu_hours": self.max_vcpu_hours,
-            "max_cost": self.max_cost,
-        }
+        deadline = None if timeout is None else started + timeout
+        limits |= {"started": started, "deadline": deadline, "endless_allowed": endless_allowed}
         if self.deferrable:
             self.defer(
                 trigger=CloudHPCSimulationTrigger(
                     simulation_id,
                     self.cloudhpc_conn_id,
-                    poll_interval=self.poll_interval,
+                    poll_interval=poll_interval,
                     follow_output=self.follow_output,
                     stop_on_kill=stop_on_kill.value,
                     **limits,
@@ -272,9 +275,9 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         ending = wait_for_end(
             watch,
             self._connect,
-            poll_interval=self.poll_interval,
+            poll_interval=poll_interval,
             quota_share=self.hook.quota_share,
-            quota_wait=self.quota_wait,
+            quota_wait=quota_wait,
         )
         return self._conclude(context, ending)
 
@@ -304,7 +307,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             ids = [simulation.id for simulation in active_in_folder(self.client, self._launching_in or "")]
         else:
             ids = []
-        for simulation_id in ids:
+        for simulation_id in ids:  # each on its own: stop_killed() raises nothing
             if stop_killed(killed, policy, simulation_id, lambda: self.client):
                 self._remember_stop(simulation_id)
 
@@ -327,7 +330,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
 
     def _prepare(self, context: Mapping[str, Any], client: CloudHPCClient, request: LaunchRequest, source: Any) -> None:
         """Check the case and the values, and send the case; called right before a first post."""
-        exclude = [self.exclude] if isinstance(self.exclude, str) else list(self.exclude)
+        exclude = read_texts(self.exclude, "exclude")
         if source is not None and is_local(source):
             check_before(self.preflight, source, script=request.script, exclude=exclude)
         check_offered(client, request)

@@ -15,12 +15,18 @@ from airflow_provider_cloudhpc.api.models import StopPolicy, StopSignal
 from airflow_provider_cloudhpc.api.names import check_folder
 from airflow_provider_cloudhpc.api.options import build_request, check_offered
 from airflow_provider_cloudhpc.api.preflight import Preflight
-from airflow_provider_cloudhpc.api.stopping import active_in_folder, stop, wait_until_over
+from airflow_provider_cloudhpc.api.stopping import active_in_folder, stop_all, wait_until_over
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.operators.launching import check_machine_before, launch
 from airflow_provider_cloudhpc.operators.running import CloudHPCRunSimulationOperator
-from airflow_provider_cloudhpc.task import CloudHPCTaskMixin, bad_input_fails, read_policy, read_simulation_id
+from airflow_provider_cloudhpc.task import (
+    CloudHPCTaskMixin,
+    bad_input_fails,
+    read_number,
+    read_policy,
+    read_simulation_id,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,6 +127,7 @@ class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
                 preemptible=self.preemptible,
             )
             check_machine_before(self.preflight, request)
+            settle = read_number(self.settle, "settle", zero=True)
             client = self.client
         if request.script.endswith(STATIC_SUFFIX):
             self.log.warning(
@@ -135,7 +142,7 @@ class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             adopt=self.adopt,
             on_conflict=self.on_conflict,
             on_ambiguous=self.on_ambiguous,
-            settle=self.settle,
+            settle=settle,
             prepare=lambda: check_offered(client, request),
             stop_signal=StopSignal.SOFT,
         )
@@ -198,6 +205,8 @@ class CloudHPCStopSimulationOperator(CloudHPCTaskMixin, BaseOperator):
                 raise CloudHPCValueError("Only one of simulation_id and folder can be given.")
             folder = None if self.folder is None else check_folder(self.folder)
             simulation_id = read_simulation_id(self.simulation_id)
+            wait_timeout = read_number(self.wait_timeout, "wait_timeout", zero=True)
+            poll_interval = read_number(self.poll_interval, "poll_interval")
             client = self.client
         if folder is None and simulation_id is None:
             self.log.info("There is no simulation to stop: the launch never happened.")
@@ -210,9 +219,9 @@ class CloudHPCStopSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         else:
             candidates = [simulation.id for simulation in active_in_folder(client, folder or "")]
             self.log.info("Active simulations in folder %s: %s", folder, candidates or "none")
-        stopped = [candidate for candidate in candidates if stop(client, candidate, policy.signal)]
+        stopped = stop_all(client, candidates, policy.signal)
         if self.wait and stopped:
-            deadline = time.monotonic() + self.wait_timeout
+            deadline = time.monotonic() + wait_timeout
             for candidate in stopped:
-                wait_until_over(client, candidate, deadline=deadline, poll_interval=self.poll_interval)
+                wait_until_over(client, candidate, deadline=deadline, poll_interval=poll_interval)
         return stopped

@@ -26,7 +26,14 @@ from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.operators.launch_record import find_owner
 from airflow_provider_cloudhpc.paths import is_local, open_source, put_object, read_path, stays
-from airflow_provider_cloudhpc.task import CloudHPCTaskMixin, bad_input_fails, conclude_logs, read_simulation_id
+from airflow_provider_cloudhpc.task import (
+    CloudHPCTaskMixin,
+    bad_input_fails,
+    conclude_logs,
+    read_number,
+    read_simulation_id,
+    read_texts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -158,7 +165,7 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
                 self.preflight,
                 source,
                 script=self.script or "",
-                exclude=_several(self.exclude),
+                exclude=read_texts(self.exclude, "exclude"),
                 include_hidden=self.include_hidden,
             )
             client = self.client
@@ -166,7 +173,7 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
                 client,
                 source,
                 folder,
-                exclude=_several(self.exclude),
+                exclude=read_texts(self.exclude, "exclude"),
                 include_hidden=self.include_hidden,
                 maybe_there=is_retry(context),
             ).to_dict()
@@ -289,13 +296,22 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
                 raise CloudHPCValueError(
                     f"Exactly one of paths, folder and simulation_id is needed; given: {', '.join(given) or 'none'}."
                 )
-            paths = [check_folder(path, "paths") for path in _several(self.paths)]
+            paths = [check_folder(path, "paths") for path in read_texts(self.paths, "paths")]
+            patterns = read_texts(self.patterns, "patterns")
+            wait = read_number(self.wait_for_results, "wait_for_results", zero=True)
             folder = None if not self.folder else check_folder(self.folder)
             simulation_id = read_simulation_id(self.simulation_id)
             if not paths and folder is None and simulation_id is None:
                 raise CloudHPCValueError("simulation_id is None: there is no simulation to fetch results of.")
             _ = self.client
-        items = self._items(context, paths, folder, simulation_id)
+        owner = None
+        if simulation_id is not None:
+            self.tell_simulation(context, simulation_id)
+            folder, owner = find_owner(context, self.client, simulation_id)
+        if paths:
+            items = [self.client.view_by_path(path) for path in paths]
+        else:
+            items = result_items(self.client, folder or "", patterns=patterns, owner=owner, wait=wait)
         self._check_distinct(items)
         found: list[LogFinding] = []
         fetched = [self._fetch(item, directory, found) for item in items]
@@ -315,19 +331,6 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
         elif self.extract:
             raise CloudHPCValueError(f"directory is {str(directory)!r}: extract needs a local directory.")
         return directory
-
-    def _items(
-        self, context: Mapping[str, Any], paths: list[str], folder: str | None, simulation_id: int | None
-    ) -> list[StorageItem]:
-        if paths:
-            return [self.client.view_by_path(path) for path in paths]
-        owner = None
-        if simulation_id is not None:
-            self.tell_simulation(context, simulation_id)
-            folder, owner = find_owner(context, self.client, simulation_id)
-        return result_items(
-            self.client, folder or "", patterns=_several(self.patterns), owner=owner, wait=self.wait_for_results
-        )
 
     @staticmethod
     def _check_distinct(items: list[StorageItem]) -> None:
@@ -365,7 +368,9 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
         if not self.extract or ending is None:
             return file.path
         folder = directory / item.basename.removesuffix(ending)
-        if folder.exists() and (self.on_existing == "keep" or file.was_there):
+        mark = _UnpackedMark(file.path, folder)
+        # The same archive is no proof that the folder is what was unpacked of it.
+        if folder.exists() and (self.on_existing == "keep" or (file.was_there and mark.holds())):
             log.info("Kept %s, which was there", folder)
             return folder
         unpacked = unpack_archive(
@@ -374,12 +379,37 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
             replace=self.on_existing == "overwrite",
             progress=ProgressLog(f"Unpacking {item.basename}", log),
         )
+        mark.set()
         log.info("Unpacked %s: %d members, %s", folder, unpacked.members, format_bytes(unpacked.content_size))
         return folder
 
 
-def _several(value: str | Sequence[str] | None) -> list[str]:
-    return [value] if isinstance(value, str) else list(value or ())
+class _UnpackedMark:
+    """
+    A file beside an archive which says that a folder is what was unpacked of it: a retry need not unpack again.
+
+    :param archive: the archive
+    :param folder: what it was unpacked into
+    """
+
+    def __init__(self, archive: Path, folder: Path) -> None:
+        self._archive, self._folder = archive, folder
+        self._path = archive.with_name(f".{archive.name}.unpacked")
+
+    def set(self) -> None:
+        """Say so."""
+        self._path.write_text(self._said(), encoding="ascii")
+
+    def holds(self) -> bool:
+        """Whether it was said, of this very archive and this very folder."""
+        try:
+            return self._path.read_text(encoding="ascii") == self._said()
+        except (OSError, ValueError):
+            return False
+
+    def _said(self) -> str:
+        archive, folder = self._archive.stat(), self._folder.stat()
+        return f"{archive.st_size} {archive.st_mtime_ns} {archive.st_ino} {folder.st_ino}"
 
 
 def is_retry(context: Mapping[str, Any]) -> bool:

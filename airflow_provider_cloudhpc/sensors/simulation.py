@@ -29,6 +29,8 @@ from airflow_provider_cloudhpc.task import (
     conclude,
     defer_timeout,
     finish,
+    read_limits,
+    read_number,
     read_policy,
     read_simulation_id,
 )
@@ -130,11 +132,12 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
                 raise CloudHPCValueError("simulation_id is None: there is no simulation to wait for.")
             policy = read_policy(self.on_timeout, "on_timeout")
             read_check(self.check_output)
+            limits: dict[str, Any] = read_limits(self)
+            patience = read_number(self.patience, "patience")
             self.tell_simulation(context, simulation_id)
         endless_allowed = self._deadline_given and policy is not StopPolicy.LEAVE
         now = time.time()
         started = begin_wait(context, simulation_id, now, goes_on=self.reschedule)
-        limits: dict[str, Any] = {"max_vcpu_hours": self.max_vcpu_hours, "max_cost": self.max_cost}
         if self.deferrable:
             self.defer(
                 trigger=CloudHPCSimulationTrigger(
@@ -143,7 +146,7 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
                     poll_interval=self.poke_interval,
                     started=started,
                     deadline=started + self.timeout,
-                    patience=self.patience,
+                    patience=patience,
                     endless_allowed=endless_allowed,
                     follow_output=self.follow_output,
                     **limits,
@@ -156,7 +159,7 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
             page=self.client.simulation_page(simulation_id),
             started=started,
             now=now,
-            patience=min(self.patience, RESCHEDULE_PATIENCE) if self.reschedule else self.patience,
+            patience=min(patience, RESCHEDULE_PATIENCE) if self.reschedule else patience,
             endless_allowed=endless_allowed,
             **limits,
             tell=lambda line: self.log.info("%s", line),

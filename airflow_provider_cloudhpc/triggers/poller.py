@@ -21,7 +21,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cloudhpc.api.board import Board, ListPage
-from airflow_provider_cloudhpc.api.errors import CloudHPCAuthError, CloudHPCError, CloudHPCQuotaError
+from airflow_provider_cloudhpc.api.errors import (
+    CloudHPCAnswerError,
+    CloudHPCAuthError,
+    CloudHPCError,
+    CloudHPCQuotaError,
+)
 from airflow_provider_cloudhpc.api.lifecycle import duration, moment
 from airflow_provider_cloudhpc.api.pacing import MIN_INTERVAL, Pace, backoff
 from airflow_provider_cloudhpc.triggers.accounts import Account, find_account
@@ -89,10 +94,18 @@ class Wait:
         """Whether it needs the output, and so calls of its own."""
         return self.follower is not None and not self.follower.is_over
 
-    def end(self, ending: Ending | None) -> bool:
-        """Hand over the ending, if it is one; whether the wait is over."""
-        if ending is not None and not self.future.done():
-            self.future.set_result(ending)
+    def ends(self, decide: Callable[..., Ending | None], *arguments: Any) -> bool:
+        """Let its watch decide, and hand over the ending, if it is one; whether the wait is over."""
+        if self.future.done():
+            return True
+        try:
+            ending = decide(*arguments)
+        except Exception as error:  # it must not end the others' waits
+            log.exception("The wait for simulation %s broke", self.simulation_id)
+            self.future.set_exception(error)
+        else:
+            if ending is not None:
+                self.future.set_result(ending)
         return self.future.done()
 
 
@@ -171,7 +184,7 @@ class Poller:
         """Sleep until then or until something changes; a deadline is kept also while no call is free."""
         now = self._clock.time()
         if moment > now:
-            self._drop(wait for wait in list(self.waits) if wait.end(wait.watch.check_deadline(now)))
+            self._drop(wait for wait in list(self.waits) if wait.ends(wait.watch.check_deadline, now))
             deadlines = [wait.watch.deadline for wait in self.waits if wait.watch.deadline is not None]
             await self._clock.pause(min([moment, *deadlines]) - now, self._wake)
 
@@ -221,7 +234,7 @@ class Poller:
         now = self._clock.time()
         self._not_before = max(self._not_before, now + JOIN_PAUSE)
         for wait in waits & self.waits:
-            if wait.end(wait.watch.check_deadline(now)):
+            if wait.ends(wait.watch.check_deadline, now):
                 self.waits.discard(wait)
         if regular:
             self._plan(now)
@@ -295,6 +308,11 @@ class Poller:
         told = client.quota_seen
         try:
             result = await asyncio.to_thread(method, *arguments, **named)
+        except CloudHPCError:
+            raise
+        except Exception as error:
+            log.exception("A look broke")
+            raise CloudHPCAnswerError(f"The look broke ({type(error).__name__}).", transient=True) from None
         finally:
             quota = client.quota if client.quota_seen != told else None
             self.pace.called(quota, self._clock.time())
@@ -311,7 +329,7 @@ class Poller:
             record = by_id[wait.simulation_id]
             if record.is_terminal and wait.follows and record.output is None:
                 wait.due = now  # its last lines are still to be told
-            elif wait.end(wait.watch.seen(record, now, outlook)):
+            elif wait.ends(wait.watch.seen, record, now, outlook):
                 self.waits.discard(wait)
 
     def _answered(self, waits: set[Wait]) -> None:
@@ -319,12 +337,12 @@ class Poller:
         outlook = self._outlook(now)
         for wait in waits & self.waits:
             wait.told_pause = False
-            if wait.end(wait.watch.unchanged(now, outlook)):
+            if wait.ends(wait.watch.unchanged, now, outlook):
                 self.waits.discard(wait)
 
     def _missed(self, error: CloudHPCError, waits: Iterable[Wait]) -> None:
         now = self._clock.time()
-        self._drop(wait for wait in list(waits) if wait.end(wait.watch.missed(error, now)))
+        self._drop(wait for wait in list(waits) if wait.ends(wait.watch.missed, error, now))
 
     def _drop(self, waits: Iterable[Wait]) -> None:
         for wait in waits:

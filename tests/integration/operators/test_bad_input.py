@@ -10,7 +10,11 @@ import pytest
 from airflow.exceptions import AirflowException, AirflowFailException
 
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
-from airflow_provider_cloudhpc.operators.simulation import CloudHPCAddSimulationOperator, CloudHPCStopSimulationOperator
+from airflow_provider_cloudhpc.operators.simulation import (
+    CloudHPCAddSimulationOperator,
+    CloudHPCRunSimulationOperator,
+    CloudHPCStopSimulationOperator,
+)
 from airflow_provider_cloudhpc.operators.storage import (
     CloudHPCDownloadResultOperator,
     CloudHPCUploadFileOperator,
@@ -78,6 +82,34 @@ BAD = [
         ["check_output is 1.5"],
     ),
     (CloudHPCDownloadResultOperator, {"directory": "s3://b/x", "folder": "a", "extract": True}, ["extract"]),
+    (CloudHPCUploadFileOperator, {"source": "foo://bucket/key"}, ["source is 'foo://bucket/key'"]),
+    (
+        CloudHPCUploadFileOperator,
+        {"source": str(HERE), "folder": "None"},
+        ["folder is 'None'", "a template gave nothing"],
+    ),
+    (CloudHPCUploadFolderOperator, {"source": str(HERE.parent), "exclude": 5}, ["exclude is 5"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "folder": "None"}, ["folder is 'None'"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "mesh": "None"}, ["mesh is 'None'"]),
+    (CloudHPCAddSimulationOperator, {**ADD, "settle": "soon"}, ["settle is 'soon'", "seconds"]),
+    (CloudHPCStopSimulationOperator, {"simulation_id": 1, "wait_timeout": "long"}, ["wait_timeout is 'long'"]),
+    (CloudHPCDownloadResultOperator, {"directory": "None", "folder": "a"}, ["directory is 'None'"]),
+    (CloudHPCDownloadResultOperator, {"directory": "foo://x", "folder": "a"}, ["directory is 'foo://x'"]),
+    (CloudHPCDownloadResultOperator, {"directory": "/tmp/x", "paths": 5}, ["paths is 5"]),
+    (CloudHPCDownloadResultOperator, {"directory": "/tmp/x", "folder": "a", "patterns": [5]}, ["patterns is [5]"]),
+    (
+        CloudHPCDownloadResultOperator,
+        {"directory": "/tmp/x", "folder": "a", "wait_for_results": -1},
+        ["wait_for_results is -1"],
+    ),
+    (CloudHPCSimulationSensor, {"simulation_id": 12, "max_vcpu_hours": -1}, ["max_vcpu_hours is -1", "vCPU-hours"]),
+    (CloudHPCSimulationSensor, {"simulation_id": 12, "max_cost": object}, ["max_cost is", "euro"]),
+    (CloudHPCSimulationSensor, {"simulation_id": 12, "patience": "much"}, ["patience is 'much'"]),
+    (CloudHPCRunSimulationOperator, {**ADD, "timeout": "soon"}, ["timeout is 'soon'"]),
+    (CloudHPCRunSimulationOperator, {**ADD, "poll_interval": 0}, ["poll_interval is 0"]),
+    (CloudHPCRunSimulationOperator, {**ADD, "max_vcpu_hours": "many"}, ["max_vcpu_hours is 'many'"]),
+    (CloudHPCRunSimulationOperator, {**ADD, "max_cost": float("nan")}, ["max_cost is nan"]),
+    (CloudHPCRunSimulationOperator, {**ADD, "quota_wait": None}, ["quota_wait is None"]),
     (CloudHPCSimulationSensor, {"simulation_id": None}, ["simulation_id is None"]),
     (CloudHPCSimulationSensor, {"simulation_id": "twelve"}, ["simulation_id is 'twelve'"]),
     (CloudHPCSimulationSensor, {"simulation_id": 12, "on_timeout": "ask"}, ["on_timeout is 'ask'", "'leave'"]),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import tarfile
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,15 @@ def test_a_failure_that_is_no_lack_of_memory_climbs_nothing(
     with pytest.raises(AirflowFailException):
         made.run()
     assert len(cloudhpc.ledger.launches) == 1
+
+
+@pytest.mark.parametrize("timeout", [timedelta(seconds=0.5), "0.5"])
+def test_a_deadline_comes_as_it_likes(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], timeout: Any
+) -> None:
+    cloudhpc.control.plan(pending=0, running=None)
+    with pytest.raises(AirflowSensorTimeout, match="The deadline passed"):
+        task(timeout=timeout).run()
 
 
 @pytest.mark.parametrize(("policy", "signals"), [("soft", ["SIGTSTP"]), ("hard", ["SIGINT"]), ("leave", [])])

@@ -79,3 +79,15 @@ def test_a_stop_that_does_not_get_through_is_said_to_be_billing(cloudhpc: CloudH
     cloudhpc.control.fault("html", "PUT /simulation/stop/{id}", times=None)
     with pytest.raises(CloudHPCError, match=f"Simulation {simulation_id} was NOT stopped and may be STILL BILLING"):
         stop(simulation_id=simulation_id)
+
+
+def test_one_that_does_not_stop_keeps_the_others_from_nothing(cloudhpc: CloudHPCEmulator) -> None:
+    first, second, third = sorted(running(cloudhpc, "mine") for _ in range(3))
+    cloudhpc.control.fault("forbidden", "PUT /simulation/stop/{id}", times=1)
+    with pytest.raises(CloudHPCError, match="was NOT stopped and may be STILL BILLING") as failure:
+        stop(folder="mine")
+    stopped = sorted(one.id for one in cloudhpc.ledger.stops)
+    assert len(stopped) == 2
+    (left,) = {first, second, third} - set(stopped)
+    assert f"Simulation {left} was NOT stopped" in str(failure.value)
+    assert f"Stopped: {', '.join(map(str, [one.id for one in cloudhpc.ledger.stops]))}" in str(failure.value)
