@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,4 +45,7 @@ def with_table(page: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(with_table(PAGE.read_text()))
+    page = PAGE.read_text()
+    if "--check" in sys.argv:
+        sys.exit(page != with_table(page))
+    PAGE.write_text(with_table(page))

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cloudhpc.api.catalogue import Kind
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCQuotaError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.lifecycle import Ending, EndingKind, duration
 from airflow_provider_cloudhpc.api.scanner import diagnose
@@ -150,6 +151,10 @@ def examine(
         return Examined(_unread(ending, error, check, page), None, page)
     ending = _completed_by(ending, record)
     diagnosis = diagnose(record.output, script=record.script, ram=record.ram, complete=record.output_is_whole)
+    if ending.kind is EndingKind.STOPPED:  # that it did not finish is no finding then
+        diagnosis = replace(
+            diagnosis, findings=tuple(found for found in diagnosis.findings if found.kind is not Kind.NOT_FINISHED)
+        )
     return Examined(_judge(ending, diagnosis, check, page), diagnosis, page)
 
 

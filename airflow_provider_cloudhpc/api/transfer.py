@@ -122,7 +122,7 @@ class Transfer:
             if on_existing == "keep":
                 log.info("Kept %s, which came there meanwhile", target)
                 return Transferred(target.stat().st_size, None, skipped=True)
-            problem: str | None = "another file came there meanwhile: does another task download into this directory?"
+            problem: str | None = "another file came there meanwhile, as if another task downloaded into this directory"
         except OSError as error:
             problem = error.strerror
         else:
