@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -273,3 +274,27 @@ def test_no_key_in_the_debug_log(caplog):
     assert "view-cpu" in caplog.text
     assert "Attempt 1 of 2" in caplog.text
     assert KEY not in caplog.text
+
+
+def test_no_signed_query_in_the_log_of_a_broken_header(caplog, tmp_path):
+    caplog.set_level(logging.DEBUG)
+    bad = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nBad header line\r\nX: y\r\n\r\nabc"
+    with ScriptedServer(Cut(bad)) as server, contextlib.suppress(CloudHPCError):
+        get_signed(server.url, FAST, tmp_path)
+    assert "Failed to parse headers" in caplog.text
+    assert "f00dfeed" not in caplog.text
+
+
+@pytest.mark.parametrize("way", [ask_api, put_signed, get_signed])
+def test_a_redirect_to_nonsense_is_an_error_of_ours(way: Way, tmp_path):
+    with ScriptedServer(Answer(status=302, headers={"Location": "http://[bad"})) as server:
+        with pytest.raises(CloudHPCError):
+            way(server.url, FAST, tmp_path)
+
+
+def test_a_launch_redirected_to_nonsense_may_have_started():
+    with ScriptedServer(Answer(status=302, headers={"Location": "http://[bad"})) as server:
+        with client_of(server.url, network=FAST, max_attempts=1) as client, pytest.raises(CloudHPCError) as failure:
+            client.add_simulation(LAUNCH)
+    assert getattr(failure.value, "sent", True) is True
+    assert len(server.requests) == 1
