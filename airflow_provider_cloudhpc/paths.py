@@ -48,13 +48,15 @@ def read_path(value: Any, what: str) -> Path | Any:
         raise CloudHPCValueError(f"{what} is 'None': a template gave nothing; did the task before push it?")
     if isinstance(value, str) and "://" in value:
         try:
-            value = ObjectStoragePath(value)
+            path = ObjectStoragePath(value)
+            _ = path.fs  # Airflow 2 finds out only here that it does not know the storage
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
         else:
             problem = ""
         if problem:
             raise CloudHPCValueError(f"{what} is {value!r}: this storage cannot be reached from here. {problem}")
+        value = path
     if not isinstance(value, ObjectStoragePath):
         return Path(value).expanduser()
     return Path(value.path) if value.protocol == "file" else value

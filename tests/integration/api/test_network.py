@@ -287,14 +287,18 @@ def test_no_signed_query_in_the_log_of_a_broken_header(caplog, tmp_path):
 
 @pytest.mark.parametrize("way", [ask_api, put_signed, get_signed])
 def test_a_redirect_to_nonsense_is_an_error_of_ours(way: Way, tmp_path):
-    with ScriptedServer(Answer(status=302, headers={"Location": "http://[bad"})) as server:
-        with pytest.raises(CloudHPCError):
-            way(server.url, FAST, tmp_path)
+    answer = Answer(status=302, headers={"Location": "http://[bad"})
+    with ScriptedServer(answer) as server, pytest.raises(CloudHPCError):
+        way(server.url, FAST, tmp_path)
 
 
 def test_a_launch_redirected_to_nonsense_may_have_started():
-    with ScriptedServer(Answer(status=302, headers={"Location": "http://[bad"})) as server:
-        with client_of(server.url, network=FAST, max_attempts=1) as client, pytest.raises(CloudHPCError) as failure:
-            client.add_simulation(LAUNCH)
+    answer = Answer(status=302, headers={"Location": "http://[bad"})
+    with (
+        ScriptedServer(answer) as server,
+        client_of(server.url, network=FAST, max_attempts=1) as client,
+        pytest.raises(CloudHPCError) as failure,
+    ):
+        client.add_simulation(LAUNCH)
     assert getattr(failure.value, "sent", True) is True
     assert len(server.requests) == 1
