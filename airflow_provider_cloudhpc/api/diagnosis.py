@@ -120,6 +120,12 @@ class Diagnosis:
         return tuple(f for f in self.findings if f.severity is Severity.ERROR)
 
     @property
+    def main_error(self) -> Finding | None:
+        """The error that tells most: the platform's own comes after what a solver says; None without any."""
+        telling = [found for found in self.errors if found.kind is not Kind.PLATFORM]
+        return next(iter([*telling, *self.errors]), None)
+
+    @property
     def out_of_memory(self) -> bool:
         """Whether the run failed for lack of RAM."""
         return any(f.kind is Kind.OUT_OF_MEMORY for f in self.errors)
@@ -133,8 +139,7 @@ class Diagnosis:
     @property
     def summary(self) -> str:
         """The diagnosis in one line."""
-        if self.errors:
-            first = self.errors[0]
+        if (first := self.main_error) is not None:
             more = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
             return f"{first.code}: {first.quoted or first.cause}{more}"
         if self.checked == "none":

@@ -210,8 +210,12 @@ def _judge(ending: Ending, diagnosis: Diagnosis, check: CheckOutput, page: str) 
 
 
 def _tail(diagnosis: Diagnosis) -> str:
-    if not diagnosis.errors:
+    error = diagnosis.main_error
+    if error is None:
         return ""
+    # The platform's own words say that it failed; how the solver ended says more.
+    ends = [check.detail for check in diagnosis.checks if check.finished is False and error.kind is Kind.PLATFORM]
+    ended = f" In the output {'; '.join(ends)}." if ends else ""
     more = f" ({len(diagnosis.errors) - 1} more: see the log.)" if len(diagnosis.errors) > 1 else ""
     ram = f" The next RAM tier is {diagnosis.next_ram!r}." if diagnosis.next_ram else ""
-    return f" {diagnosis.errors[0].in_a_sentence}{ram}{more}"
+    return f" {error.in_a_sentence}{ended}{ram}{more}"

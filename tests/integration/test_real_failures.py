@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs that really fail, on the emulator: COMPLETED or not, the sensor says that they failed, why, and what to do."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_cloudhpc.api.client import CloudHPCClient
+from airflow_provider_cloudhpc.api.models import LaunchRequest, SimulationStatus
+from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
+from airflow_provider_cloudhpc.emulator.solvers import solver_available
+from airflow_provider_cloudhpc.sensors.simulation import CloudHPCSimulationSensor
+from tests.integration.operators.airflow_task import AirflowTask
+
+BEAM = Path(__file__).parents[2] / "example_dags" / "cases" / "beam_calculix"
+LIMIT = 60.0
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudHPCEmulator]:
+    with CloudHPCEmulator(port=0) as emulator:
+        connection = {"conn_type": "cloudhpc", "host": emulator.url, "password": emulator.api_key}
+        monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+        yield emulator
+
+
+def run(cloud: CloudHPCEmulator, script: str, files: dict[str, str], cpu: int = 4) -> int:
+    """Run a case to its end."""
+    for name, content in files.items():
+        cloud.control.file(f"case/{name}", content)
+    with CloudHPCClient(cloud.api_key, cloud.api_url) as client:
+        simulation_id = client.add_simulation(LaunchRequest(cpu, "standard", script, "case"))
+        deadline = time.monotonic() + LIMIT
+        while not client.view_simulation_short(simulation_id).is_terminal:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        return simulation_id
+
+
+def verdict(simulation_id: int) -> str:
+    """What the sensor fails with."""
+    with pytest.raises(AirflowFailException) as failure:
+        AirflowTask(lambda: CloudHPCSimulationSensor(task_id="wait", simulation_id=simulation_id)).run()
+    return str(failure.value)
+
+
+def status(cloud: CloudHPCEmulator, simulation_id: int) -> int | None:
+    with CloudHPCClient(cloud.api_key, cloud.api_url) as client:
+        return client.view_simulation_short(simulation_id).status
+
+
+def test_a_script_that_exits_1_is_completed_and_failed(cloud: CloudHPCEmulator) -> None:
+    simulation_id = run(cloud, "custom-script", {"run.sh": "echo working\nexit 1\n"})
+    assert status(cloud, simulation_id) == SimulationStatus.COMPLETED
+    said = verdict(simulation_id)
+    assert "is COMPLETED for the service, but its solver FAILED" in said
+    assert "exit code 1" in said
+
+
+def test_a_script_without_memory_is_told_to_take_more(cloud: CloudHPCEmulator) -> None:
+    script = "ulimit -v 400000\npython3 -c 'x = bytearray(2_000_000_000)'\n"
+    simulation_id = run(cloud, "custom-script", {"run.sh": script})
+    assert status(cloud, simulation_id) == SimulationStatus.COMPLETED
+    said = verdict(simulation_id)
+    assert "MemoryError" in said
+    assert "The next RAM tier is 'highmem'" in said
+
+
+def test_a_script_that_raises_quotes_its_error(cloud: CloudHPCEmulator) -> None:
+    simulation_id = run(cloud, "custom-script", {"run.py": "raise ValueError('diverged at step 17')\n"})
+    assert "ValueError: diverged at step 17" in verdict(simulation_id)
+
+
+@pytest.mark.solver("ccx")
+@pytest.mark.skipif(not solver_available("calculiX-2.21-PARDISO"), reason="ccx is not installed (calculix-ccx)")
+def test_a_calculix_deck_with_an_error(cloud: CloudHPCEmulator) -> None:
+    deck = next(BEAM.glob("*.inp")).read_text()
+    broken = deck.replace("*STATIC", "*STATIK", 1).replace("*Static", "*Statik", 1)
+    assert broken != deck
+    broken = broken.replace("*ELASTIC", "*ELASTICK", 1).replace("*Elastic", "*Elastick", 1)
+    said = verdict(run(cloud, "calculiX-2.21-PARDISO", {"beam.inp": broken}))
+    assert "What to do:" in said
+
+
+@pytest.mark.solver("icoFoam")
+@pytest.mark.skipif(not solver_available("openFoam-v2406"), reason="icoFoam is not installed (openfoam)")
+def test_an_openfoam_case_without_a_controldict(cloud: CloudHPCEmulator) -> None:
+    said = verdict(run(cloud, "openFoam-v2406", {"constant/x": "x", "system/fvSchemes": "x"}))
+    assert "NO_CONTROLDICT" in said
+    assert "system/controlDict" in said
+
+
+@pytest.mark.parametrize("script", ["fds6.9.1"])
+def test_an_fds_input_without_a_mesh(cloud: CloudHPCEmulator, script: str) -> None:
+    said = verdict(run(cloud, script, {"room.fds": "&HEAD CHID='room'/\n&TAIL/\n"}))
+    assert "FDS_ERROR" in said
