@@ -11,7 +11,7 @@ AIRFLOW_OLD := apache-airflow==2.11.*
 # What imports Airflow is tested in both versions; the rest (api, emulator) once.
 AIRFLOW_TESTS := $(wildcard $(addprefix tests/,unit/test_package.py e2e $(addprefix integration/,hooks operators sensors triggers test_waiting.py)))
 
-.PHONY: test lint pytest pytest-old package chaos demo ui clean
+.PHONY: test lint pytest pytest-old package demo ui clean
 .DEFAULT_GOAL := test
 
 ## Everything that is checked, in Airflow 3.3 and 2.11.
@@ -37,11 +37,6 @@ package: $(VENV)/.stamp
 	$(VENV)/bin/twine check --strict dist/*
 	$(VENV)/bin/python dev/check_wheel.py dist
 
-## Processes killed and answers lost at every point of a launch and a wait, in both versions; prints the table.
-chaos: $(VENV)/.stamp $(VENV_OLD)/.stamp
-	$(VENV)/bin/python -m dev.chaos
-	$(VENV_OLD)/bin/python -m dev.chaos
-
 ## The quickstart DAG in a real Airflow, against the emulator.
 demo: $(VENV)/.stamp
 	$(VENV)/bin/python -m dev.demo
@@ -63,4 +58,4 @@ $(VENV_OLD)/.stamp: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV_OLD) dist build.log .demo .ui .chaos
+	rm -rf $(VENV) $(VENV_OLD) dist build.log .demo .ui
