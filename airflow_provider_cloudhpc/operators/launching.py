@@ -247,9 +247,13 @@ def launch(
             prepare()
             record.note(client)
 
-        launcher = Launcher(
-            client, store, prepare=before_post, judge=judge or (lambda simulation: None), stop_signal=stop_signal
-        )
+        def judge_and_note(simulation: Simulation) -> LaunchRequest | None:
+            following = None if judge is None else judge(simulation)
+            if following is not None:  # a launch without preparation, in a folder that holds the failed run's files
+                record.note(client)
+            return following
+
+        launcher = Launcher(client, store, prepare=before_post, judge=judge_and_note, stop_signal=stop_signal)
         try:
             launched = launcher.run(machine)
         except CloudHPCLaunchError as error:

@@ -307,6 +307,11 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             ids = [simulation.id for simulation in active_in_folder(self.client, self._launching_in or "")]
         else:
             ids = []
+            self.log.error(
+                "This process ends while the launch in folder %s is on its way: if it got through it is STILL BILLING; "
+                "the task's next try finds it.",
+                self._launching_in,
+            )
         for simulation_id in ids:  # each on its own: stop_killed() raises nothing
             if stop_killed(killed, policy, simulation_id, lambda: self.client):
                 self._remember_stop(simulation_id)
