@@ -124,9 +124,11 @@ def test_a_hard_stop_overtakes_a_soft_one(start):
 
 
 EMULATOR = """
-import sys, threading, time
+import signal, sys, threading, time
 from pathlib import Path
 from airflow_provider_cloudhpc.emulator.solvers import start_run
+# A job in the background of a shell ignores SIGINT unless it says otherwise.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 run = []
 # As a server does it: the thread that starts a simulation ends long before the simulation.
 what = dict(script='custom-script', cpu=2, ram='standard', workdir=Path(sys.argv[1]))
