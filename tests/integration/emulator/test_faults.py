@@ -132,7 +132,7 @@ def test_half_an_answer(emulator: CloudHPCEmulator, api: Api, reset: bool) -> No
     assert answer.headers["Content-Length"] == "10240"
     taken = bytearray()
     with pytest.raises((ProtocolError, OSError)):
-        taken.extend(block for blocks in iter(lambda: answer.raw.read(100), b"") for block in blocks)
+        taken.extend(byte for block in iter(lambda: answer.raw.read(100), b"") for byte in block)
     assert len(taken) <= 5000
     assert requests.get(link, timeout=20).content == bytes(range(256)) * 40
 

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control desk, as Python methods and over HTTP: each method does what it says, both ways alike."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
+from airflow_provider_cloudhpc.emulator.control import Control
+from airflow_provider_cloudhpc.emulator.endpoints import CONTROL_PREFIX
+from airflow_provider_cloudhpc.emulator.routes.control import TOKEN_HEADER
+from tests.integration.emulator.conftest import TIMEOUT, Api
+
+PENDING, RUNNING, COMPLETED, STOPPED, ERROR = 20, 30, 10, 50, 60
+
+Desk = Callable[..., Any]
+
+
+def post(emulator: CloudHPCEmulator, name: str, arguments: Any, token: str | None = None) -> requests.Response:
+    headers = {TOKEN_HEADER: emulator.control_token if token is None else token}
+    return requests.post(f"{emulator.url}{CONTROL_PREFIX}/{name}", json=arguments, headers=headers, timeout=TIMEOUT)
+
+
+@pytest.fixture(params=["python", "http"])
+def desk(request: pytest.FixtureRequest, emulator: CloudHPCEmulator) -> Iterator[Desk]:
+    """Calls a method by its name, one way or the other; the clock stands still."""
+
+    def call(name: str, /, **arguments: Any) -> Any:
+        if request.param == "python":
+            return getattr(emulator.control, name)(**arguments)
+        answer = post(emulator, name, arguments)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["response"]
+
+    call("set_speed", speed=0)
+    yield call
+    call("reset")
+
+
+def test_time(desk: Desk) -> None:
+    start = desk("now")
+    assert desk("jump", seconds=3600) == desk("now") == start + 3600
+    desk("set_speed", speed=10_000)
+    while desk("now") == start + 3600:
+        pass
+    desk("set_speed", speed=0)
+    assert desk("now") == desk("now") > start + 3600
+
+
+def test_made_simulations(desk: Desk, api: Api) -> None:
+    ids = desk("simulation", count=2, script="fds6.9.1", cpu=4, folder="made", pending=10, running=60, ending="error",
+               output="@@@ ERROR: something", results={"FDS.tar.gz": "bytes"})  # fmt: skip
+    assert [api.status(id_) for id_ in ids] == [PENDING, PENDING]
+    desk("jump", seconds=10)
+    assert [api.status(id_) for id_ in ids] == [RUNNING, RUNNING]
+    desk("jump", seconds=60)
+    record = api.get(f"/simulation/view/{ids[0]}")
+    assert (record["status"], record["cpu"], record["folder"]) == (ERROR, 4, "made")
+    assert "@@@ ERROR: something" in record["output"]
+    assert float(record["cpu_hrs"]) == pytest.approx(4 * 60 / 3600, abs=1e-3)
+    assert desk("files") == ["made/FDS.tar.gz"]
+
+
+def test_a_plan_for_what_clients_launch(desk: Desk, api: Api) -> None:
+    desk("file", path="case/a.fds", content="&HEAD /")
+    desk("plan", script="fds6.9.1", times=1, pending=5, running=5, ending="crashed")
+    desk("plan", pending=0, running=None)
+    planned, other = api.launch(), api.launch(script="custom-script")
+    desk("jump", seconds=10)
+    assert (api.status(planned), api.status(other)) == (COMPLETED, RUNNING)
+    assert "KILLED BY SIGNAL: 9" in api.get(f"/simulation/view/{planned}")["output"]
+    desk("jump", seconds=1e6)
+    assert api.status(other) == RUNNING  # until it is stopped
+
+
+def test_hold_release_advance_finish(desk: Desk, api: Api) -> None:
+    held, led, ended = desk("simulation", count=3, pending=1, running=5)
+    desk("hold", id=held)
+    assert [desk("advance", id=led), desk("advance", id=led)] == [RUNNING, COMPLETED]
+    desk("finish", id=ended, ending="error", output="boom", results={"part": "x"})
+    assert api.status(ended) == ERROR
+    assert "boom" in api.get(f"/simulation/view/{ended}")["output"]
+    assert desk("read", path="made/part") in (b"x", base64.b64encode(b"x").decode())
+    desk("jump", seconds=1000)
+    assert api.status(held) == PENDING
+    desk("release", id=held)
+    assert api.status(held) == RUNNING
+    desk("jump", seconds=5)
+    assert api.status(held) == COMPLETED
+
+
+def test_a_spot_machine_taken_away_keeps_the_id_and_bills_both(
+    desk: Desk, emulator: CloudHPCEmulator, api: Api
+) -> None:
+    (id_,) = desk("simulation", pending=0, running=100)
+    desk("jump", seconds=0)
+    desk("jump", seconds=60)
+    desk("preempt", id=id_)
+    assert api.status(id_) in (PENDING, RUNNING)  # no time in PENDING was asked for
+    desk("jump", seconds=100)
+    assert api.status(id_) == COMPLETED
+    assert emulator.ledger.bills[id_].seconds == pytest.approx(160)
+    assert api.listed() == [id_]
+
+
+def test_faults_come_and_are_taken_back(desk: Desk, api: Api) -> None:
+    first = desk("fault", kind="server_error", endpoint="GET simulation/view-cpu", times=5)
+    desk("fault", kind="html", endpoint="GET simulation/view-ram")
+    assert [fault["id"] for fault in desk("faults")] == [first, first + 1]
+    assert api.send("GET", "/simulation/view-cpu").status_code == 500
+    desk("clear_faults", id=first)
+    assert api.send("GET", "/simulation/view-cpu").status_code == 200
+    desk("clear_faults")
+    assert desk("faults") == []
+
+
+def test_settings(desk: Desk, api: Api) -> None:
+    assert desk("settings", page_size=2)["page_size"] == 2
+    desk("simulation", count=3)
+    assert len(api.listed()) == 2
+    assert desk("settings") == {**desk("settings"), "page_size": 2}
+
+
+def test_accounts(desk: Desk, emulator: CloudHPCEmulator, api: Api) -> None:
+    other = Api(emulator, desk("add_user", name="other"))
+    desk("set_quota", hourly_limit=100, hourly_used=98, daily_limit=1000, daily_used=5, window="rolling", user="other")
+    answer = other.send("GET", "/simulation/view-cpu")
+    assert {name: answer.headers[f"X-RateLimit-{name}"] for name in ("Hourly-Used", "Hourly-Limit", "Daily-Used")} == {
+        "Hourly-Used": "99",
+        "Hourly-Limit": "100",
+        "Daily-Used": "6",
+    }
+    assert "X-RateLimit-Hourly-Limit" in api.send("GET", "/simulation/view-cpu").headers
+    new = desk("rotate_key", user="other")
+    assert other.send("GET", "/simulation/view-cpu").status_code == 403
+    assert Api(emulator, new).send("GET", "/simulation/view-cpu").status_code == 200
+    desk("revoke_key", user="other")
+    assert Api(emulator, new).send("GET", "/simulation/view-cpu").status_code == 403
+    assert emulator.ledger.violations == []  # a key that was good once is no fault of the client
+    assert api.send("GET", "/simulation/view-cpu").status_code == 200
+
+
+def test_files(desk: Desk, api: Api) -> None:
+    id_ = desk("file", path="case/a", content="text")
+    desk("file", path="case/hidden", listed=False)
+    assert desk("files") == ["case/a", "case/hidden"]
+    assert desk("read", path="case/a") in (b"text", base64.b64encode(b"text").decode())
+    assert api.ask("POST", "/storage/view-by-path", {"path": "case/a"})["id"] == id_
+    assert api.send("POST", "/storage/view-by-path", {"path": "case/hidden"}).status_code == 403
+
+
+def test_reset_forgets_all_but_the_key(desk: Desk, emulator: CloudHPCEmulator, api: Api) -> None:
+    desk("file", path="case/a")
+    desk("simulation")
+    desk("fault", kind="html")
+    desk("settings", page_size=3)
+    desk("add_user", name="other")
+    desk("reset")
+    assert (desk("files"), desk("faults"), desk("settings")["page_size"]) == ([], [], 20)
+    assert (api.listed(), emulator.ledger.launches) == ([], [])
+    desk("add_user", name="other")  # there is none of that name any more
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("explode", {}, "no control 'explode'; there are:"),
+        ("_simulation", {"id": 1}, "no control '_simulation'"),
+        ("jump", {}, "missing a required argument: 'seconds'"),
+        ("jump", {"seconds": -1}, "time does not run backwards"),
+        ("set_speed", {"speed": -1}, "negative"),
+        ("simulation", {"ending": "well"}, "unknown ending 'well'"),
+        ("advance", {"id": 77}, "no simulation 77"),
+        ("settings", {"colour": "red"}, "no setting colour; there are:"),
+        ("add_user", {"name": "default"}, "exists already"),
+        ("revoke_key", {"user": "nobody"}, "no user 'nobody'; there are: default"),
+        ("file", {"path": "a b"}, "not allowed"),
+        ("read", {"path": "nowhere"}, "no file 'nowhere'"),
+        ("faults", [], "must be a JSON object"),
+    ],
+)
+def test_what_cannot_be_is_told(emulator: CloudHPCEmulator, name: str, arguments: Any, words: str) -> None:
+    answer = post(emulator, name, arguments)
+    assert (answer.status_code, words in answer.json()["errors"][0]) == (400, True), answer.text
+
+
+@pytest.mark.parametrize("token", ["", "wrong"])
+def test_the_control_needs_its_token(emulator: CloudHPCEmulator, token: str) -> None:
+    assert post(emulator, "simulation", {}, token).status_code == 401
+    ledger = requests.get(f"{emulator.url}{CONTROL_PREFIX}/ledger", headers={TOKEN_HEADER: token}, timeout=TIMEOUT)
+    assert ledger.status_code == 401
+    assert emulator.ledger.bills == {}
+
+
+def test_the_ledger_over_http_is_the_ledger(emulator: CloudHPCEmulator, api: Api) -> None:
+    emulator.control.set_speed(0)
+    assert api.put("case/a", b"12345").status_code == 200
+    emulator.control.file("case/b", "67")
+    api.ask("DELETE", "/user/delete-cache")
+    requests.get(api.link("case/b"), timeout=TIMEOUT)
+    id_ = api.launch()
+    api.ask("PUT", f"/simulation/stop/{id_}", {"signal": "SIGINT"})
+    api.send("GET", "/simulation/view-short/x")
+    headers = {TOKEN_HEADER: emulator.control_token}
+    seen = requests.get(f"{emulator.url}{CONTROL_PREFIX}/ledger", headers=headers, timeout=TIMEOUT).json()
+    assert [(launch["id"], launch["user"], launch["folder"]) for launch in seen["launches"]] == [
+        (id_, "default", "case")
+    ]
+    assert [(stop["id"], stop["signal"]) for stop in seen["stops"]] == [(id_, "SIGINT")]
+    assert seen["calls"]["POST /simulation/add"] == 1
+    assert seen["calls_by_user"] == {"default": emulator.ledger.api_calls}
+    assert [violation["kind"] for violation in seen["violations"]] == ["bad-id"]
+    assert (seen["bytes_uploaded"], seen["bytes_downloaded"]) == (5, 2)
+    assert seen["bills"][str(id_)]["ended"] is True
+    assert emulator.api_key not in str(seen)
+
+
+def test_there_is_a_use_of_every_control() -> None:
+    source = Path(__file__).read_text(encoding="utf-8")
+    there = {name for name, _ in inspect.getmembers(Control, inspect.isfunction) if not name.startswith("_")}
+    assert {name for name in there if f'desk("{name}"' not in source} == set()
