@@ -83,7 +83,7 @@ class Control:
         """
         Write the part of the next simulations that clients launch, instead of running them.
 
-        :param script: for which script, ``*`` for all
+        :param script: for which scripts, ``*`` as wildcard: ``fds*``
         :param times: for how many launches, None for all from now on
         """
         plan = Plan(pending, running, ending, output, _as_bytes(results))

@@ -75,7 +75,7 @@ class Violation:
     """
     Something that no client should do; it was refused.
 
-    :param kind: short name, e.g. ``missing-key``, ``key-sent-to-store``, ``wrong-content-type``
+    :param kind: see ``violations.VIOLATIONS``
     :param detail: what was wrong, without keys and signatures
     :param endpoint: method and template of the call
     :param user: name of the account, None where unknown

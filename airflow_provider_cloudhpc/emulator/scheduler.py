@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import shutil
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ class Scheduler:
 
     def _planned(self, script: str) -> Plan | None:
         for index, (plan, times, wanted) in enumerate(self.plans):
-            if wanted in ("*", script):
+            if fnmatchcase(script, wanted):
                 if times is not None:
                     self.plans[index : index + 1] = [(plan, times - 1, wanted)] if times > 1 else []
                 return plan

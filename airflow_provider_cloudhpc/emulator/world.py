@@ -21,6 +21,7 @@ from airflow_provider_cloudhpc.emulator.settings import FILE_LIFETIME, Settings
 from airflow_provider_cloudhpc.emulator.signing import Signer
 from airflow_provider_cloudhpc.emulator.solvers import Limits
 from airflow_provider_cloudhpc.emulator.storage import Node, Storage
+from airflow_provider_cloudhpc.emulator.violations import VIOLATIONS
 
 _log = logging.getLogger(__name__)
 _TICK = 0.02
@@ -114,7 +115,8 @@ class World:
     # -- bookkeeping
 
     def violation(self, kind: str, detail: str, endpoint: str, user: User | None) -> None:
-        """Take down what a client should not have done."""
+        """Take down what a client should not have done, one of ``VIOLATIONS``."""
+        assert kind in VIOLATIONS, kind
         name = user.name if user else None
         self.ledger.violations.append(Violation(kind, detail, endpoint, name, self.clock.now()))
         _log.warning("violation %s: %s (%s)", kind, detail, endpoint)
