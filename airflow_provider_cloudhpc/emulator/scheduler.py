@@ -167,14 +167,11 @@ class Scheduler:
         simulation.log += output or (plan.output if plan else "")
         if ending == "crashed" and not (output or (plan and plan.output)):
             simulation.log += CRASH_OUTPUT
-        storage = self._world.storage(simulation.user)
         if simulation.stop_signal == "SIGINT":
-            storage.delete_results(simulation.result_paths)
+            self._world.storage(simulation.user).delete_results(simulation.result_paths)
         else:
             for name, content in (results or (plan.results if plan else {})).items():
-                path = f"{simulation.folder}/{name}"
-                storage.save_result(path, self._world.blobs.from_bytes(content, when))
-                simulation.result_paths.add(path)
+                self._keep(simulation, name, self._world.blobs.from_bytes(content, when))
         simulation.status, simulation.ended = ENDINGS[ending], when
         if simulation.next_step:
             simulation.next_step.cancelled = True
@@ -204,11 +201,13 @@ class Scheduler:
             shutil.rmtree(target, ignore_errors=True)
             return [(path.name, self._world.blobs.from_file(path, now)) for path in run.pack_results(target)]
 
-        storage = self._world.storage(simulation.user)
         for name, blob in await asyncio.to_thread(pack):
-            path = f"{simulation.folder}/{name}"
-            storage.save_result(path, blob)
-            simulation.result_paths.add(path)
+            self._keep(simulation, name, blob)
+
+    def _keep(self, simulation: Simulation, name: str, blob: Blob) -> None:
+        path = f"{simulation.folder}/{name}"
+        self._world.store_result(simulation.user, path, blob)
+        simulation.result_paths.add(path)
 
     def _save_from_time_to_time(self, simulation: Simulation, when: float) -> None:
         if simulation.status == Status.RUNNING:

@@ -167,13 +167,6 @@ class Storage:
         self._by_id[node.id] = node
         return node
 
-    def save_result(self, path: str, blob: Blob) -> None:
-        """Write a file on the platform's behalf: listed at once; dropped where the folder has become impossible."""
-        try:
-            self.put(path, blob, listed=True)
-        except StorageError:
-            self._on_drop(blob)
-
     def delete_results(self, paths: set[str]) -> None:
         """Remove what a simulation had saved."""
         for path in paths:

@@ -20,7 +20,7 @@ from airflow_provider_cloudhpc.emulator.scheduler import Scheduler
 from airflow_provider_cloudhpc.emulator.settings import FILE_LIFETIME, Settings
 from airflow_provider_cloudhpc.emulator.signing import Signer
 from airflow_provider_cloudhpc.emulator.solvers import Limits
-from airflow_provider_cloudhpc.emulator.storage import Node, Storage
+from airflow_provider_cloudhpc.emulator.storage import Node, Storage, StorageError
 from airflow_provider_cloudhpc.emulator.violations import VIOLATIONS
 
 _log = logging.getLogger(__name__)
@@ -89,6 +89,13 @@ class World:
             self.agenda.at(blob.created + self.settings.cache_seconds, lambda when: self._reveal(storage, node, blob))
         self.agenda.at(blob.created + FILE_LIFETIME, lambda when: self._expire(storage, node, blob))
         return node
+
+    def store_result(self, user: str, path: str, blob: Blob) -> None:
+        """Take in what a run saved: listed at once; dropped where the folder has become impossible."""
+        try:
+            self.store(user, path, blob, listed=True)
+        except StorageError:
+            self._drop(blob)
 
     def _reveal(self, storage: Storage, node: Node, blob: Blob) -> None:
         if node.blob is blob:
