@@ -81,8 +81,11 @@ def test_emulator_conforms(scenario):
     setup = scenario.get("setup", {})
     with CloudHPCEmulator(port=0) as emulator:
         player = Player(emulator.api_url, emulator.api_key)
-        emulator.control.set_quota(hourly_limit=setup.get("hourly_limit", 0))
+        emulator.control.set_quota(hourly_limit=0)
         if "files" in setup:
             player.upload(setup["files"])
+        emulator.control.set_quota(hourly_limit=setup.get("hourly_limit", 0), hourly_used=0, daily_used=0)
+        emulator.control.settings(**setup.get("settings", {}))
         for step in scenario["steps"]:
+            emulator.control.jump(step.get("wait", 0))
             player.play(step)
