@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard, cast
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCTransferError, CloudHPCValueError
-from airflow_provider_cloudhpc.api.sources import FileSource
-from airflow_provider_cloudhpc.api.storage import check_source
+from airflow_provider_cloudhpc.api.transfer.sources import FileSource
+from airflow_provider_cloudhpc.api.transfer.storage import check_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_cloudhpc.api.downloading import OnExisting
-    from airflow_provider_cloudhpc.api.sources import Source
+    from airflow_provider_cloudhpc.api.transfer.downloading import OnExisting
+    from airflow_provider_cloudhpc.api.transfer.sources import Source
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
-from airflow_provider_cloudhpc.api.catalogue import Severity
+from airflow_provider_cloudhpc.api.diagnosis.catalogue import Severity
+from airflow_provider_cloudhpc.api.diagnosis.examination import MAX_OUTPUT_BYTES, CheckOutput, examine, read_check
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCValueError
-from airflow_provider_cloudhpc.api.examination import MAX_OUTPUT_BYTES, CheckOutput, examine, read_check
 from airflow_provider_cloudhpc.api.lifecycle import Ending, EndingKind
 from airflow_provider_cloudhpc.api.models import StopPolicy, to_int
-from airflow_provider_cloudhpc.api.waiting import DEFAULT_QUOTA_WAIT
+from airflow_provider_cloudhpc.api.waiting.in_process import DEFAULT_QUOTA_WAIT
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import LINK_KEY, SIMULATION_ID_KEY
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
-    from airflow_provider_cloudhpc.api.examination import Examined
-    from airflow_provider_cloudhpc.api.solver_logs import LogFinding
+    from airflow_provider_cloudhpc.api.diagnosis.examination import Examined
+    from airflow_provider_cloudhpc.api.diagnosis.solver_logs import LogFinding
 
 log = logging.getLogger(__name__)
 

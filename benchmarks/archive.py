@@ -28,14 +28,14 @@ from pathlib import Path
 
 PACK = """
 import sys, time
-from airflow_provider_cloudhpc.api.archive import pack_folder
+from airflow_provider_cloudhpc.api.archive.pack import pack_folder
 begun = time.perf_counter()
 pack_folder(sys.argv[1], sys.argv[2], level=int(sys.argv[3]))
 print(time.perf_counter() - begun)
 """
 UNPACK = """
 import sys, time
-from airflow_provider_cloudhpc.api.unpack import unpack_archive
+from airflow_provider_cloudhpc.api.archive.unpack import unpack_archive
 begun = time.perf_counter()
 unpack_archive(sys.argv[1], sys.argv[2])
 print(time.perf_counter() - begun)

@@ -29,14 +29,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from airflow_provider_cloudhpc.api.checksums import cheapest, hash_of
+from airflow_provider_cloudhpc.api.transfer.checksums import cheapest, hash_of
 
 CHILD = """
 import sys, time
 from pathlib import Path
-from airflow_provider_cloudhpc.api.http import NetworkOptions
-from airflow_provider_cloudhpc.api.sources import FileSource
-from airflow_provider_cloudhpc.api.transfer import Transfer
+from airflow_provider_cloudhpc.api.wire.http import NetworkOptions
+from airflow_provider_cloudhpc.api.transfer.sources import FileSource
+from airflow_provider_cloudhpc.api.transfer.signed_urls import Transfer
 way, url, path, bundle = sys.argv[1:]
 transfer = Transfer(NetworkOptions(ca_bundle=bundle), attempts=1)
 begun = time.perf_counter()

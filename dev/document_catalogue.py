@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_cloudhpc.api.catalogue import CATALOGUE
+from airflow_provider_cloudhpc.api.diagnosis.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
-    from airflow_provider_cloudhpc.api.lines import Pattern
+    from airflow_provider_cloudhpc.api.diagnosis.lines import Pattern
 
 PAGE = Path(__file__).parents[1] / "docs" / "diagnosis.md"
 BEGIN, END = "<!-- catalogue: made by dev/document_catalogue.py -->", "<!-- end of catalogue -->"

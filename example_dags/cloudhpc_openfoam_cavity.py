@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, task
 
-from airflow_provider_cloudhpc.api.http import is_loopback
+from airflow_provider_cloudhpc.api.wire.http import is_loopback
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.operators.simulation import (
     CloudHPCAddSimulationOperator,

@@ -10,7 +10,6 @@ from urllib.parse import quote, urlsplit
 import requests
 from requests.auth import AuthBase
 
-from airflow_provider_cloudhpc.api.answers import read_answer
 from airflow_provider_cloudhpc.api.errors import (
     CloudHPCAnswerError,
     CloudHPCError,
@@ -18,7 +17,6 @@ from airflow_provider_cloudhpc.api.errors import (
     CloudHPCQuotaError,
     CloudHPCValueError,
 )
-from airflow_provider_cloudhpc.api.http import NetworkOptions, check_address, new_session
 from airflow_provider_cloudhpc.api.models import (
     LaunchRequest,
     Quota,
@@ -28,8 +26,10 @@ from airflow_provider_cloudhpc.api.models import (
     to_int,
     to_text,
 )
-from airflow_provider_cloudhpc.api.output import cut_record, read_head
-from airflow_provider_cloudhpc.api.sending import Resend, retrying, send
+from airflow_provider_cloudhpc.api.wire.answers import read_answer
+from airflow_provider_cloudhpc.api.wire.http import NetworkOptions, check_address, new_session
+from airflow_provider_cloudhpc.api.wire.output import cut_record, read_head
+from airflow_provider_cloudhpc.api.wire.sending import Resend, retrying, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoun
 from airflow_provider_cloudhpc import get_provider_info
 from airflow_provider_cloudhpc.api.client import API_PATH, DEFAULT_URL, CloudHPCClient
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCValueError
-from airflow_provider_cloudhpc.api.http import NetworkOptions, is_loopback
+from airflow_provider_cloudhpc.api.wire.http import NetworkOptions, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cloudhpc.api.models import SimulationStatus
 from airflow_provider_cloudhpc.api.names import is_minted_by
-from airflow_provider_cloudhpc.api.results import Ownership, as_seen, files_before_launch
+from airflow_provider_cloudhpc.api.transfer.results import Ownership, as_seen, files_before_launch
 from airflow_provider_cloudhpc.links import SIMULATION_ID_KEY
 
 if TYPE_CHECKING:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_cloudhpc.api.attempts import Attempt
+from airflow_provider_cloudhpc.api.diagnosis.preflight import Case, Preflight, act_on, check_machine, read_preflight
 from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
-from airflow_provider_cloudhpc.api.launch import LaunchMachine
-from airflow_provider_cloudhpc.api.launch_types import (
+from airflow_provider_cloudhpc.api.launch.attempts import Attempt
+from airflow_provider_cloudhpc.api.launch.machine import LaunchMachine
+from airflow_provider_cloudhpc.api.launch.runner import Launcher
+from airflow_provider_cloudhpc.api.launch.types import (
     CloudHPCLaunchError,
     How,
     Launched,
@@ -21,9 +23,7 @@ from airflow_provider_cloudhpc.api.launch_types import (
     OnConflict,
     Ownership,
 )
-from airflow_provider_cloudhpc.api.launching import Launcher
 from airflow_provider_cloudhpc.api.names import is_minted_by, mint_folder
-from airflow_provider_cloudhpc.api.preflight import Case, Preflight, act_on, check_machine, read_preflight
 from airflow_provider_cloudhpc.operators.launch_record import LaunchRecord
 from airflow_provider_cloudhpc.task import bad_input_fails, read_simulation_id
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
+from airflow_provider_cloudhpc.api.diagnosis.examination import MAX_OUTPUT_BYTES, examine, read_check
+from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCValueError
-from airflow_provider_cloudhpc.api.examination import MAX_OUTPUT_BYTES, examine, read_check
-from airflow_provider_cloudhpc.api.launch_types import DEFAULT_SETTLE, OnAmbiguous, OnConflict
+from airflow_provider_cloudhpc.api.launch.options import build_request, check_offered
+from airflow_provider_cloudhpc.api.launch.types import DEFAULT_SETTLE, OnAmbiguous, OnConflict
 from airflow_provider_cloudhpc.api.lifecycle import (
     DEFAULT_PATIENCE,
     STATIC_SUFFIX,
@@ -22,11 +24,9 @@ from airflow_provider_cloudhpc.api.lifecycle import (
 )
 from airflow_provider_cloudhpc.api.models import StopPolicy, StopSignal
 from airflow_provider_cloudhpc.api.names import check_folder
-from airflow_provider_cloudhpc.api.options import build_request, check_offered
-from airflow_provider_cloudhpc.api.preflight import Preflight
 from airflow_provider_cloudhpc.api.stopping import active_in_folder
-from airflow_provider_cloudhpc.api.storage import upload_file
-from airflow_provider_cloudhpc.api.waiting import DEFAULT_QUOTA_WAIT, wait_for_end
+from airflow_provider_cloudhpc.api.transfer.storage import upload_file
+from airflow_provider_cloudhpc.api.waiting.in_process import DEFAULT_QUOTA_WAIT, wait_for_end
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.killing import TaskKey, stop_killed, was_killed
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
-    from airflow_provider_cloudhpc.api.examination import Examined
+    from airflow_provider_cloudhpc.api.diagnosis.examination import Examined
     from airflow_provider_cloudhpc.api.models import LaunchRequest, Simulation
 
 

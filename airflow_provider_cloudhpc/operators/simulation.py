@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight
 from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
-from airflow_provider_cloudhpc.api.launch_types import DEFAULT_SETTLE, OnAmbiguous, OnConflict
+from airflow_provider_cloudhpc.api.launch.options import build_request, check_offered
+from airflow_provider_cloudhpc.api.launch.types import DEFAULT_SETTLE, OnAmbiguous, OnConflict
 from airflow_provider_cloudhpc.api.lifecycle import STATIC_SUFFIX
 from airflow_provider_cloudhpc.api.models import StopPolicy, StopSignal
 from airflow_provider_cloudhpc.api.names import check_folder
-from airflow_provider_cloudhpc.api.options import build_request, check_offered
-from airflow_provider_cloudhpc.api.preflight import Preflight
 from airflow_provider_cloudhpc.api.stopping import active_in_folder, stop_all, wait_until_over
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_cloudhpc.api.archive import pack_folder
-from airflow_provider_cloudhpc.api.downloading import OnExisting
+from airflow_provider_cloudhpc.api.archive.pack import pack_folder
+from airflow_provider_cloudhpc.api.archive.unpack import unpack_archive
+from airflow_provider_cloudhpc.api.diagnosis.examination import read_check
+from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight, act_on, case_of, check_case, read_preflight
+from airflow_provider_cloudhpc.api.diagnosis.solver_logs import check_results
 from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
-from airflow_provider_cloudhpc.api.examination import read_check
 from airflow_provider_cloudhpc.api.names import CASE_ARCHIVE, check_folder, check_name, mint_folder
-from airflow_provider_cloudhpc.api.preflight import Preflight, act_on, case_of, check_case, read_preflight
 from airflow_provider_cloudhpc.api.progress import ProgressLog, format_bytes
-from airflow_provider_cloudhpc.api.results import result_items
-from airflow_provider_cloudhpc.api.solver_logs import check_results
-from airflow_provider_cloudhpc.api.sources import BytesSource, FileSource
-from airflow_provider_cloudhpc.api.storage import download_item, upload_file
-from airflow_provider_cloudhpc.api.unpack import unpack_archive
+from airflow_provider_cloudhpc.api.transfer.downloading import OnExisting
+from airflow_provider_cloudhpc.api.transfer.results import result_items
+from airflow_provider_cloudhpc.api.transfer.sources import BytesSource, FileSource
+from airflow_provider_cloudhpc.api.transfer.storage import download_item, upload_file
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.operators.launch_record import find_owner
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
+    from airflow_provider_cloudhpc.api.diagnosis.solver_logs import LogFinding
     from airflow_provider_cloudhpc.api.models import StorageItem
-    from airflow_provider_cloudhpc.api.solver_logs import LogFinding
-    from airflow_provider_cloudhpc.api.sources import Source
-    from airflow_provider_cloudhpc.api.storage import UploadedFile
+    from airflow_provider_cloudhpc.api.transfer.sources import Source
+    from airflow_provider_cloudhpc.api.transfer.storage import UploadedFile
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ def check_before(preflight: str, source: Path, **known: Any) -> None:
     """
     Look for what is known to fail in a local case, and act on it.
 
-    :param known: as of :func:`~airflow_provider_cloudhpc.api.preflight.case_of`
+    :param known: as of :func:`~airflow_provider_cloudhpc.api.diagnosis.preflight.case_of`
     :raises CloudHPCValueError: there is something, and it is to fail; nothing was sent
     """
     mode = read_preflight(preflight)

@@ -15,11 +15,11 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_cloudhpc.api.diagnosis.examination import MAX_OUTPUT_BYTES, read_check
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCQuotaError, CloudHPCValueError
-from airflow_provider_cloudhpc.api.examination import MAX_OUTPUT_BYTES, read_check
 from airflow_provider_cloudhpc.api.lifecycle import DEFAULT_PATIENCE, Ending, Watch
 from airflow_provider_cloudhpc.api.models import StopPolicy
-from airflow_provider_cloudhpc.api.waiting import look_once
+from airflow_provider_cloudhpc.api.waiting.in_process import look_once
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.task import (

@@ -2,8 +2,8 @@
 """
 One poller per account and event loop: it makes the calls that answer all waits of the account.
 
-What to ask is decided by :mod:`~airflow_provider_cloudhpc.api.board`, when by
-:mod:`~airflow_provider_cloudhpc.api.pacing`, and what an answer means for a wait by its
+What to ask is decided by :mod:`~airflow_provider_cloudhpc.api.waiting.board`, when by
+:mod:`~airflow_provider_cloudhpc.api.waiting.pacing`, and what an answer means for a wait by its
 :class:`~airflow_provider_cloudhpc.api.lifecycle.Watch`; here they only meet the network, in threads.
 """
 
@@ -20,7 +20,6 @@ import weakref
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cloudhpc.api.board import Board, ListPage
 from airflow_provider_cloudhpc.api.errors import (
     CloudHPCAnswerError,
     CloudHPCAuthError,
@@ -28,16 +27,17 @@ from airflow_provider_cloudhpc.api.errors import (
     CloudHPCQuotaError,
 )
 from airflow_provider_cloudhpc.api.lifecycle import duration, moment
-from airflow_provider_cloudhpc.api.pacing import MIN_INTERVAL, Pace, backoff
+from airflow_provider_cloudhpc.api.waiting.board import Board, ListPage
+from airflow_provider_cloudhpc.api.waiting.pacing import MIN_INTERVAL, Pace, backoff
 from airflow_provider_cloudhpc.triggers.accounts import Account, find_account
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from airflow_provider_cloudhpc.api.board import Ask
-    from airflow_provider_cloudhpc.api.following import OutputFollower
     from airflow_provider_cloudhpc.api.lifecycle import Ending, Watch
     from airflow_provider_cloudhpc.api.models import Simulation
+    from airflow_provider_cloudhpc.api.waiting.board import Ask
+    from airflow_provider_cloudhpc.api.waiting.following import OutputFollower
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError
-from airflow_provider_cloudhpc.api.following import OutputFollower
 from airflow_provider_cloudhpc.api.lifecycle import DEFAULT_PATIENCE, Ending, EndingKind, Watch, duration
 from airflow_provider_cloudhpc.api.models import StopPolicy
-from airflow_provider_cloudhpc.api.pacing import FIRST_BACKOFF
+from airflow_provider_cloudhpc.api.waiting.following import OutputFollower
+from airflow_provider_cloudhpc.api.waiting.pacing import FIRST_BACKOFF
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.killing import TaskKey, stop_killed, was_killed_async
 from airflow_provider_cloudhpc.triggers.poller import Wait, current_pollers

@@ -60,7 +60,7 @@ def test_importing_it_imports_neither_airflow_nor_requests() -> None:
 
 
 def test_the_api_and_the_emulator_import_no_airflow() -> None:
-    for module in ("api.client", "api.storage", "api.scanner", "api.launching", "emulator"):
+    for module in ("api.client", "api.transfer.storage", "api.diagnosis.scanner", "api.launch.runner", "emulator"):
         code = f"import sys, airflow_provider_cloudhpc.{module}; sys.exit('airflow' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code]).returncode == 0, module
 

@@ -24,8 +24,8 @@ from airflow_provider_cloudhpc.api.errors import (
     CloudHPCRefusedError,
     CloudHPCValueError,
 )
-from airflow_provider_cloudhpc.api.http import NetworkOptions
 from airflow_provider_cloudhpc.api.models import LaunchRequest, StopSignal
+from airflow_provider_cloudhpc.api.wire.http import NetworkOptions
 from tests.integration.scripted import RESET_AT_ONCE, Answer, Cut, Hang, ScriptedServer
 
 KEY = "sk-7c1/+=&42"

@@ -14,10 +14,10 @@ import requests
 import trustme
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCAnswerError, CloudHPCError, CloudHPCValueError
-from airflow_provider_cloudhpc.api.http import NetworkOptions
-from airflow_provider_cloudhpc.api.sources import FileSource
-from airflow_provider_cloudhpc.api.storage import upload_file
-from airflow_provider_cloudhpc.api.transfer import Transfer
+from airflow_provider_cloudhpc.api.transfer.signed_urls import Transfer
+from airflow_provider_cloudhpc.api.transfer.sources import FileSource
+from airflow_provider_cloudhpc.api.transfer.storage import upload_file
+from airflow_provider_cloudhpc.api.wire.http import NetworkOptions
 from tests.integration.api.test_client import FAST, KEY, LAUNCH, SIGNATURE, client_of, refused_port, texts_of
 from tests.integration.scripted import Answer, Cut, ScriptedProxy, ScriptedServer
 

@@ -16,8 +16,8 @@ from airflow_provider_cloudhpc.api.errors import (
     CloudHPCQuotaError,
     CloudHPCRefusedError,
 )
-from airflow_provider_cloudhpc.api.http import NetworkOptions
 from airflow_provider_cloudhpc.api.models import StopSignal
+from airflow_provider_cloudhpc.api.wire.http import NetworkOptions
 from tests.integration.api.test_client import LAUNCH, TECHNICAL, USED_UP, client_of
 from tests.integration.scripted import RESET_AT_ONCE, Answer, Cut, Hang, ScriptedProxy, ScriptedServer
 

@@ -19,12 +19,12 @@ from typing import BinaryIO
 
 import pytest
 
-from airflow_provider_cloudhpc.api import checksums, downloading
-from airflow_provider_cloudhpc.api.aside import PART_SUFFIX
 from airflow_provider_cloudhpc.api.errors import CloudHPCConnectionError, CloudHPCTransferError
-from airflow_provider_cloudhpc.api.http import NetworkOptions
-from airflow_provider_cloudhpc.api.sources import BytesSource, FileSource
-from airflow_provider_cloudhpc.api.transfer import Transfer
+from airflow_provider_cloudhpc.api.transfer import checksums, downloading
+from airflow_provider_cloudhpc.api.transfer.aside import PART_SUFFIX
+from airflow_provider_cloudhpc.api.transfer.signed_urls import Transfer
+from airflow_provider_cloudhpc.api.transfer.sources import BytesSource, FileSource
+from airflow_provider_cloudhpc.api.wire.http import NetworkOptions
 from tests.integration.api.proxy import running_proxy
 from tests.integration.api.store import SECRET, Fault, Store, crc32c, md5, running_store, running_zeros
 from tests.memory import peak_memory
@@ -421,8 +421,8 @@ CHILD = """
 import resource, sys
 from pathlib import Path
 from airflow_provider_cloudhpc.api.errors import CloudHPCTransferError
-from airflow_provider_cloudhpc.api.sources import FileSource
-from airflow_provider_cloudhpc.api.transfer import Transfer
+from airflow_provider_cloudhpc.api.transfer.sources import FileSource
+from airflow_provider_cloudhpc.api.transfer.signed_urls import Transfer
 way, url, path, limit = sys.argv[1:]
 if int(limit):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))

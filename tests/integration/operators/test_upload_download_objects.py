@@ -244,7 +244,7 @@ def test_an_object_that_is_there(emulator: CloudHPCEmulator, bucket: Bucket, cap
 def test_a_broken_download_puts_nothing(
     emulator: CloudHPCEmulator, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_cloudhpc.api.transfer.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("airflow_provider_cloudhpc.api.transfer.signed_urls.time.sleep", lambda seconds: None)
     results(emulator)
     bucket.put("out/keep", b"")
     emulator.control.fault("wrong_hash", "GET signed-url", times=None)
@@ -296,7 +296,7 @@ def test_extract_needs_a_local_directory(emulator: CloudHPCEmulator, bucket: Buc
 MOVE = """
 import sys
 from pathlib import Path
-from airflow_provider_cloudhpc.api.transfer import Transfer
+from airflow_provider_cloudhpc.api.transfer.signed_urls import Transfer
 from airflow_provider_cloudhpc.paths import open_source, put_object, read_path
 uri, what = sys.argv[1:]
 if what.startswith("http"):

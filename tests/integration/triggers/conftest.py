@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from airflow_provider_cloudhpc.api.following import OutputFollower
 from airflow_provider_cloudhpc.api.lifecycle import Ending, Watch
+from airflow_provider_cloudhpc.api.waiting.following import OutputFollower
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.triggers.poller import Pollers, Wait
 from tests.simulated_time import SimulatedClock

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from airflow_provider_cloudhpc.api.attempts import Attempt
 from airflow_provider_cloudhpc.api.errors import CloudHPCConnectionError, CloudHPCError, CloudHPCRefusedError
-from airflow_provider_cloudhpc.api.launch import LaunchMachine
-from airflow_provider_cloudhpc.api.launch_types import (
+from airflow_provider_cloudhpc.api.launch.attempts import Attempt
+from airflow_provider_cloudhpc.api.launch.machine import LaunchMachine
+from airflow_provider_cloudhpc.api.launch.types import (
     Answer,
     CloudHPCLaunchError,
     Find,

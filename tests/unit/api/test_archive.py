@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_cloudhpc.api import codec
-from airflow_provider_cloudhpc.api.archive import pack_folder
+from airflow_provider_cloudhpc.api.archive import codec
+from airflow_provider_cloudhpc.api.archive.pack import pack_folder
+from airflow_provider_cloudhpc.api.archive.unpack import UnpackLimits, unpack_archive
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCError, CloudHPCValueError
-from airflow_provider_cloudhpc.api.unpack import UnpackLimits, unpack_archive
 from tests.memory import peak_memory
 
 MIB = 1 << 20
@@ -424,7 +424,7 @@ def test_what_was_there_is_replaced_when_packing_ends(case: Path, tmp_path: Path
 
 FULL_DISK = """
 import resource, sys
-from airflow_provider_cloudhpc.api.archive import pack_folder
+from airflow_provider_cloudhpc.api.archive.pack import pack_folder
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
 try:
@@ -508,8 +508,8 @@ def test_progress_counts_the_content_to_its_end(case: Path, tmp_path: Path) -> N
 
 MOVE = """
 import sys
-from airflow_provider_cloudhpc.api.archive import pack_folder
-from airflow_provider_cloudhpc.api.unpack import UnpackLimits, unpack_archive
+from airflow_provider_cloudhpc.api.archive.pack import pack_folder
+from airflow_provider_cloudhpc.api.archive.unpack import UnpackLimits, unpack_archive
 from tests.memory import peak_memory
 if sys.argv[1] == "pack":
     pack_folder(sys.argv[2], sys.argv[3])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_cloudhpc.api.aside import file_aside, put_in_place
+from airflow_provider_cloudhpc.api.transfer.aside import file_aside, put_in_place
 
 
 @pytest.mark.parametrize("replace", [True, False])

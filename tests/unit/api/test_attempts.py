@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_cloudhpc.api.attempts import Attempt, Verdict, compare, guess
+from airflow_provider_cloudhpc.api.launch.attempts import Attempt, Verdict, compare, guess
 
 
 def retry(attempt: Attempt, retries: int) -> Attempt:

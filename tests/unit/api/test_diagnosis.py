@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_cloudhpc.api.catalogue import CATALOGUE, Kind, Severity
-from airflow_provider_cloudhpc.api.diagnosis import next_ram
-from airflow_provider_cloudhpc.api.lines import QUOTE_LENGTH
-from airflow_provider_cloudhpc.api.scanner import BLOCK, LAST_LINES, WINDOW, OutputScanner, diagnose
+from airflow_provider_cloudhpc.api.diagnosis.catalogue import CATALOGUE, Kind, Severity
+from airflow_provider_cloudhpc.api.diagnosis.lines import QUOTE_LENGTH
+from airflow_provider_cloudhpc.api.diagnosis.scanner import BLOCK, LAST_LINES, WINDOW, OutputScanner, diagnose
+from airflow_provider_cloudhpc.api.diagnosis.verdict import next_ram
 
 ROOT = Path(__file__).parents[3]
 OUTPUTS = ROOT / "tests" / "golden" / "outputs"

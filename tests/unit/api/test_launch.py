@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError
-from airflow_provider_cloudhpc.api.launch_types import (
+from airflow_provider_cloudhpc.api.launch.types import (
     CloudHPCLaunchError,
     How,
     Launched,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
-from airflow_provider_cloudhpc.api.options import build_request
+from airflow_provider_cloudhpc.api.launch.options import build_request
 
 GOOD = {"cpu": 8, "ram": "highcpu", "script": "fds6.9.1", "folder": "case"}
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_cloudhpc.api.output import cut_record
+from airflow_provider_cloudhpc.api.wire.output import cut_record
 
 BEFORE = {"id": 7, "status": 10, "folder": "ü"}
 

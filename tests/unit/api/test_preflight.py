@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
-from airflow_provider_cloudhpc.api.preflight import (
+from airflow_provider_cloudhpc.api.diagnosis.preflight import (
     LARGE,
     Case,
     Preflight,
@@ -20,6 +19,7 @@ from airflow_provider_cloudhpc.api.preflight import (
     check_case,
     read_preflight,
 )
+from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
 
 EXAMPLES = Path(__file__).parents[3] / "example_dags" / "cases"
 DECK = "&HEAD CHID='a'/\n&MESH IJK=1,1,1/\n&TAIL/\n"

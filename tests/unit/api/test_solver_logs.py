@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_cloudhpc.api.catalogue import Severity
-from airflow_provider_cloudhpc.api.solver_logs import check_results, is_log
+from airflow_provider_cloudhpc.api.diagnosis.catalogue import Severity
+from airflow_provider_cloudhpc.api.diagnosis.solver_logs import check_results, is_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_cloudhpc.api import codec, unpack
+from airflow_provider_cloudhpc.api.archive import codec, unpack
+from airflow_provider_cloudhpc.api.archive.unpack import UnpackLimits, unpack_archive
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
-from airflow_provider_cloudhpc.api.unpack import UnpackLimits, unpack_archive
 
 MIB = 1 << 20
 
@@ -482,7 +482,7 @@ def test_any_damage_is_refused_or_harmless(
 FULL_DISK = """
 import resource, sys
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError
-from airflow_provider_cloudhpc.api.unpack import unpack_archive
+from airflow_provider_cloudhpc.api.archive.unpack import unpack_archive
 resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))
 try:
     unpack_archive(sys.argv[1], sys.argv[2])

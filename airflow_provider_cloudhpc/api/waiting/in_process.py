@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCAuthError, CloudHPCError, CloudHPCQuotaError
 from airflow_provider_cloudhpc.api.lifecycle import duration, moment
-from airflow_provider_cloudhpc.api.pacing import Pace
+from airflow_provider_cloudhpc.api.waiting.pacing import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

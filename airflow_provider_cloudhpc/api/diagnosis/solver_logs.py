@@ -18,11 +18,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_provider_cloudhpc.api.catalogue import Kind, Severity
-from airflow_provider_cloudhpc.api.diagnosis import Finding
-from airflow_provider_cloudhpc.api.endmarks import LOG_MARKS, MARKS
-from airflow_provider_cloudhpc.api.lines import quote
-from airflow_provider_cloudhpc.api.scanner import OutputScanner
+from airflow_provider_cloudhpc.api.diagnosis.catalogue import Kind, Severity
+from airflow_provider_cloudhpc.api.diagnosis.endmarks import LOG_MARKS, MARKS
+from airflow_provider_cloudhpc.api.diagnosis.lines import quote
+from airflow_provider_cloudhpc.api.diagnosis.scanner import OutputScanner
+from airflow_provider_cloudhpc.api.diagnosis.verdict import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cloudhpc.api.attempts import Attempt
 from airflow_provider_cloudhpc.api.errors import CloudHPCError
+from airflow_provider_cloudhpc.api.launch.attempts import Attempt
 from airflow_provider_cloudhpc.api.models import LaunchRequest
 
 if TYPE_CHECKING:

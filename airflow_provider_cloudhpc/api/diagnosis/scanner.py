@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from airflow_provider_cloudhpc.api.catalogue import CATALOGUE, Kind, Row, Severity
-from airflow_provider_cloudhpc.api.diagnosis import Diagnosis, Finding, next_ram
-from airflow_provider_cloudhpc.api.endmarks import MARKS, Check, FdsMark
-from airflow_provider_cloudhpc.api.lines import QUOTE_LENGTH, is_shown, quote, strip_ansi, words_of
+from airflow_provider_cloudhpc.api.diagnosis.catalogue import CATALOGUE, Kind, Row, Severity
+from airflow_provider_cloudhpc.api.diagnosis.endmarks import MARKS, Check, FdsMark
+from airflow_provider_cloudhpc.api.diagnosis.lines import QUOTE_LENGTH, is_shown, quote, strip_ansi, words_of
+from airflow_provider_cloudhpc.api.diagnosis.verdict import Diagnosis, Finding, next_ram
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from airflow_provider_cloudhpc.api.endmarks import EndMark
-    from airflow_provider_cloudhpc.api.lines import Pattern
+    from airflow_provider_cloudhpc.api.diagnosis.endmarks import EndMark
+    from airflow_provider_cloudhpc.api.diagnosis.lines import Pattern
 
 #: Longest piece of a line that is looked at as a whole, in bytes; longer lines are looked at in such pieces.
 WINDOW = 16 * 1024

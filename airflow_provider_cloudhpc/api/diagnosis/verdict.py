@@ -3,7 +3,7 @@
 The truth about an ending: did the solver succeed, why not, what to do.
 
 The service says COMPLETED for runs whose solver crashed, so the output is read
-(:mod:`~airflow_provider_cloudhpc.api.scanner`); this is what comes out of it.
+(:mod:`~airflow_provider_cloudhpc.api.diagnosis.scanner`); this is what comes out of it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cloudhpc.api.catalogue import Kind, Severity
+from airflow_provider_cloudhpc.api.diagnosis.catalogue import Kind, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_provider_cloudhpc.api.endmarks import Check
+    from airflow_provider_cloudhpc.api.diagnosis.endmarks import Check
 
 #: RAM tier to try after a run on a tier was out of memory; no entry where a tier with more does not exist.
 NEXT_RAM: Mapping[str, str] = {

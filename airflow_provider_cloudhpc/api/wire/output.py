@@ -10,7 +10,7 @@ from typing import Any
 import requests
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCConnectionError
-from airflow_provider_cloudhpc.api.sending import describe
+from airflow_provider_cloudhpc.api.wire.sending import describe
 
 _BLOCK = 1 << 18
 #: The start of the output in a record, and its text as far as it was read. Possessive: linear whatever it holds.

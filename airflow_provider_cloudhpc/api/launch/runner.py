@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carry out a launch: what :mod:`~airflow_provider_cloudhpc.api.launch` asks for, done with a client and a store."""
+"""Carry out a launch: what the state machine asks for, done with a client and a store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_cloudhpc.api import launch_types as steps
 from airflow_provider_cloudhpc.api.errors import (
     CloudHPCAnswerError,
     CloudHPCAuthError,
@@ -17,15 +16,16 @@ from airflow_provider_cloudhpc.api.errors import (
     CloudHPCQuotaError,
     CloudHPCRefusedError,
 )
+from airflow_provider_cloudhpc.api.launch import types as steps
+from airflow_provider_cloudhpc.api.launch.options import explain_refusal
 from airflow_provider_cloudhpc.api.models import LaunchRequest, Simulation, StopSignal
-from airflow_provider_cloudhpc.api.options import explain_refusal
 from airflow_provider_cloudhpc.api.stopping import stop, wait_until_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
-    from airflow_provider_cloudhpc.api.launch import LaunchMachine
+    from airflow_provider_cloudhpc.api.launch.machine import LaunchMachine
 
 log = logging.getLogger(__name__)
 

@@ -7,19 +7,19 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cloudhpc.api.aside import PART_SUFFIX
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCTransferError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.names import check_folder, check_name
 from airflow_provider_cloudhpc.api.progress import format_bytes
-from airflow_provider_cloudhpc.api.transfer import Transfer
+from airflow_provider_cloudhpc.api.transfer.aside import PART_SUFFIX
+from airflow_provider_cloudhpc.api.transfer.signed_urls import Transfer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
-    from airflow_provider_cloudhpc.api.downloading import OnExisting
     from airflow_provider_cloudhpc.api.models import StorageItem
-    from airflow_provider_cloudhpc.api.sources import Source
+    from airflow_provider_cloudhpc.api.transfer.downloading import OnExisting
+    from airflow_provider_cloudhpc.api.transfer.sources import Source
 
 log = logging.getLogger(__name__)
 

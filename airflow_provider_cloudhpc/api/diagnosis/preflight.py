@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_cloudhpc.api.archive import list_case
+from airflow_provider_cloudhpc.api.archive.pack import list_case
 from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
 from airflow_provider_cloudhpc.api.names import FORBIDDEN_CHARACTERS
 from airflow_provider_cloudhpc.api.progress import format_bytes

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from airflow_provider_cloudhpc.api.aside import file_aside, put_in_place
-from airflow_provider_cloudhpc.api.codec import BLOCK, gzip_writer
+from airflow_provider_cloudhpc.api.archive.codec import BLOCK, gzip_writer
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
+from airflow_provider_cloudhpc.api.transfer.aside import file_aside, put_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 import urllib3.exceptions
 
-from airflow_provider_cloudhpc.api.checksums import Checksum, Kind, hash_of, named_hashes, usable
 from airflow_provider_cloudhpc.api.errors import CloudHPCTransferError
 from airflow_provider_cloudhpc.api.progress import ProgressCallback, format_bytes
-from airflow_provider_cloudhpc.api.sending import describe
-from airflow_provider_cloudhpc.api.stores import Transferred, check_status, object_length, request, store_error
+from airflow_provider_cloudhpc.api.transfer.checksums import Checksum, Kind, hash_of, named_hashes, usable
+from airflow_provider_cloudhpc.api.transfer.stores import Transferred, check_status, object_length, request, store_error
+from airflow_provider_cloudhpc.api.wire.sending import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from airflow_provider_cloudhpc.api.http import NetworkOptions
+    from airflow_provider_cloudhpc.api.wire.http import NetworkOptions
 
 log = logging.getLogger(__name__)
 

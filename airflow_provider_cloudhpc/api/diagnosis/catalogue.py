@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from airflow_provider_cloudhpc.api.lines import Pattern
+from airflow_provider_cloudhpc.api.diagnosis.lines import Pattern
 
 #: The service's own page on errors and their fixes.
 ERRORS_PAGE = "https://docs.cloudhpc.cloud/errors/"

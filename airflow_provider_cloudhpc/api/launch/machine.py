@@ -23,9 +23,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cloudhpc.api.attempts import Attempt, Verdict, compare, guess
 from airflow_provider_cloudhpc.api.errors import CloudHPCError
-from airflow_provider_cloudhpc.api.launch_types import (
+from airflow_provider_cloudhpc.api.launch.attempts import Attempt, Verdict, compare, guess
+from airflow_provider_cloudhpc.api.launch.types import (
     DEFAULT_SETTLE,
     Action,
     CloudHPCLaunchError,

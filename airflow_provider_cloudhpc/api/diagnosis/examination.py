@@ -10,17 +10,17 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cloudhpc.api.catalogue import Kind
+from airflow_provider_cloudhpc.api.diagnosis.catalogue import Kind
+from airflow_provider_cloudhpc.api.diagnosis.scanner import diagnose
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCQuotaError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.lifecycle import Ending, EndingKind, duration
-from airflow_provider_cloudhpc.api.scanner import diagnose
-from airflow_provider_cloudhpc.api.waiting import DEFAULT_QUOTA_WAIT
+from airflow_provider_cloudhpc.api.waiting.in_process import DEFAULT_QUOTA_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
-    from airflow_provider_cloudhpc.api.diagnosis import Diagnosis
+    from airflow_provider_cloudhpc.api.diagnosis.verdict import Diagnosis
     from airflow_provider_cloudhpc.api.models import Simulation
 
 log = logging.getLogger(__name__)

@@ -17,19 +17,19 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from airflow_provider_cloudhpc.api.aside import file_aside, put_in_place
-from airflow_provider_cloudhpc.api.checksums import Checksum, cheapest, hash_of, named_hashes, usable
-from airflow_provider_cloudhpc.api.downloading import Download, OnExisting
 from airflow_provider_cloudhpc.api.errors import CloudHPCTransferError
-from airflow_provider_cloudhpc.api.http import NetworkOptions
 from airflow_provider_cloudhpc.api.progress import ProgressCallback, ProgressLog, format_bytes, format_seconds
-from airflow_provider_cloudhpc.api.stores import Transferred, check_status, object_length, request, store_error
+from airflow_provider_cloudhpc.api.transfer.aside import file_aside, put_in_place
+from airflow_provider_cloudhpc.api.transfer.checksums import Checksum, cheapest, hash_of, named_hashes, usable
+from airflow_provider_cloudhpc.api.transfer.downloading import Download, OnExisting
+from airflow_provider_cloudhpc.api.transfer.stores import Transferred, check_status, object_length, request, store_error
+from airflow_provider_cloudhpc.api.wire.http import NetworkOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from airflow_provider_cloudhpc.api.sources import Source
+    from airflow_provider_cloudhpc.api.transfer.sources import Source
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCNotFoundError
 from airflow_provider_cloudhpc.api.names import is_result
-from airflow_provider_cloudhpc.api.storage import list_folder
+from airflow_provider_cloudhpc.api.transfer.storage import list_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +43,7 @@ def files_before_launch(client: CloudHPCClient, folder: str) -> list[Seen]:
     Note what a folder holds, to be kept with the launch that follows.
 
     ``DELETE /user/delete-cache`` first, since a listing that lags would let an old result pass for a new one; then as
-    :func:`~airflow_provider_cloudhpc.api.storage.list_folder`: three calls or more.
+    :func:`~airflow_provider_cloudhpc.api.transfer.storage.list_folder`: three calls or more.
 
     :raises CloudHPCNotFoundError: there is no such folder
     :raises CloudHPCError: it could not be learned

@@ -14,7 +14,7 @@ import tenacity
 import urllib3.exceptions
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCConnectionError, CloudHPCError, CloudHPCQuotaError
-from airflow_provider_cloudhpc.api.http import flight
+from airflow_provider_cloudhpc.api.wire.http import flight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

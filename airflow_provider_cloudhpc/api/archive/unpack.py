@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from airflow_provider_cloudhpc.api.aside import folder_aside
-from airflow_provider_cloudhpc.api.codec import CODEC_ERRORS, gzip_reader
+from airflow_provider_cloudhpc.api.archive.codec import CODEC_ERRORS, gzip_reader
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.progress import format_bytes
+from airflow_provider_cloudhpc.api.transfer.aside import folder_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

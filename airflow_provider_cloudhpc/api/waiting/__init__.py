@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many waits on few calls: which call answers most, when it may be made."""
