@@ -29,7 +29,7 @@ def table() -> str:
 def shown(pattern: Pattern) -> str:
     """A pattern as a reader understands it."""
     number = f"{pattern.least}..{pattern.below - 1}" if pattern.below else f"{pattern.least} or more"
-    text = pattern.text.replace("{n}", f"N ({number})" if pattern.least or pattern.below else "N")
+    text = pattern.text.replace("{n}", f"N ({number})" if pattern.least > 1 or pattern.below else "N")
     return text.replace("{word}", "X").replace("{any}", "...").replace("|", "\\|")
 
 

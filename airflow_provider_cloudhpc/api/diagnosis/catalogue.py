@@ -383,6 +383,21 @@ CATALOGUE: tuple[Row, ...] = (
         link=None,
     ),
     Row(
+        "TERMINATED",
+        _ERROR,
+        Kind.CRASHED,
+        (
+            *(P(f"KILLED BY SIGNAL: {number}") for number in (2, 15)),
+            *(P(f"exited on signal {number}") for number in (2, 15)),
+            P("line {n}:{n} Terminated", exact=True),
+        ),
+        "A process of the solver was told to end from outside: by a stop signal, by a time limit in a script, or by "
+        "mpirun because another process had failed.",
+        "If nobody stopped it, look in the lines before this one for the process that failed first.",
+        origin="solvers",
+        link=None,
+    ),
+    Row(
         "CRASHED",
         _ERROR,
         Kind.CRASHED,
@@ -390,8 +405,8 @@ CATALOGUE: tuple[Row, ...] = (
             P("Foam::sigSegv::sigHandler", exact=True),
             P("Segmentation fault", exact=True, talk=True),
             P("Program received signal SIG{word}", exact=True),
-            P("KILLED BY SIGNAL: {n}"),
-            P("exited on signal {n}"),
+            P("KILLED BY SIGNAL: {n}", least=1),
+            P("exited on signal {n}", least=1),
             P("forrtl: severe ("),
             P("Fortran runtime error:", exact=True),
         ),

@@ -121,9 +121,12 @@ class Diagnosis:
 
     @property
     def main_error(self) -> Finding | None:
-        """The error that tells most: the platform's own comes after what a solver says; None without any."""
-        telling = [found for found in self.errors if found.kind is not Kind.PLATFORM]
-        return next(iter([*telling, *self.errors]), None)
+        """The error that tells most: what a solver says before what only follows from it; None without any."""
+
+        def follows(found: Finding) -> int:
+            return 2 if found.kind is Kind.PLATFORM else int(found.code == "TERMINATED")
+
+        return min(self.errors, key=follows, default=None)
 
     @property
     def out_of_memory(self) -> bool:
