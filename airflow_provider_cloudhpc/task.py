@@ -230,7 +230,7 @@ def finish(
 
     :param check_output: True: an error in the output of a COMPLETED run makes it ``failed``; ``"warn"``: it is told;
         False: the output is not read
-    :param max_output_bytes: bytes of it that are read at the most
+    :param max_output_bytes: bytes of it that are looked at: of a longer one the first and the last half of so many
     :param quota_wait: seconds that are waited for the account's calls to be free
     """
     ending = act_on_deadline(ending, on_timeout, lambda: client)

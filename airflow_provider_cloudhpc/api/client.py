@@ -28,7 +28,7 @@ from airflow_provider_cloudhpc.api.models import (
 )
 from airflow_provider_cloudhpc.api.wire.answers import read_answer
 from airflow_provider_cloudhpc.api.wire.http import NetworkOptions, check_address, new_session
-from airflow_provider_cloudhpc.api.wire.output import cut_record, read_head
+from airflow_provider_cloudhpc.api.wire.output import read_record
 from airflow_provider_cloudhpc.api.wire.sending import Resend, retrying, send
 
 if TYPE_CHECKING:
@@ -178,8 +178,8 @@ class CloudHPCClient:
         """
         Look at one simulation with its output: ``GET /simulation/view/{id}``.
 
-        :param max_bytes: bytes of the answer that are read at the most; of a longer one only what was read before is
-            in the record, and ``output_is_whole`` is False
+        :param max_bytes: bytes of the output that are kept at the most; of a longer one the record's ``output`` is the
+            beginning, ``output_tail`` the end, and ``output_is_whole`` is False
         """
         return self._simulation("/simulation/view/{id}", simulation_id, max_bytes)
 
@@ -313,8 +313,7 @@ class CloudHPCClient:
         :param endpoint: template; ``path`` fills it
         :param resend: when the call may be sent again
         :param location: a redirect's target is the answer; it is not followed
-        :param max_bytes: bytes of the answer that are read at the most; of a longer one, which is taken for a
-            record, the head is the answer
+        :param max_bytes: bytes that are kept of an answer that is a record with an output
         """
         for name, value in path.items():
             if str(value).strip() in ("", ".", ".."):
@@ -331,10 +330,10 @@ class CloudHPCClient:
                 if quota is not None:
                     self.quota, self.quota_seen = quota, time.monotonic()
                 if max_bytes is not None:
-                    head, is_whole = read_head(response, max_bytes, method, endpoint)
-                    if not is_whole and response.ok:
-                        return {**cut_record(head), "output_is_whole": False}
-                    response._content = head  # what requests itself does when it reads a body
+                    reader = read_record(response, max_bytes, method, endpoint)
+                    if reader.body is None and response.ok:
+                        return reader.record()
+                    response._content = reader.body or b""  # what requests itself does when it reads a body
                 return read_answer(response, method, endpoint, quota, location=location, clean=self._auth.hide)
             except CloudHPCNotFoundError:
                 if method == "DELETE" and may_be_done:

@@ -107,7 +107,8 @@ class Simulation:
     :param cpu_hours: vCPU-hours billed, None while unknown
     :param cost: cost in euro, None while unknown (it is known when the run has ended)
     :param output: the platform's log of the run; only ``/simulation/view/{id}`` brings it
-    :param output_is_whole: False where it was longer than what was to be read
+    :param output_is_whole: False where it was longer than what was to be kept; ``output`` is its beginning then
+    :param output_tail: the end of an output that is not whole; None where the end was not reached
     """
 
     id: int
@@ -124,6 +125,7 @@ class Simulation:
     cost: float | None = None
     output: str | None = None
     output_is_whole: bool = True
+    output_tail: str | None = None
 
     @classmethod
     def from_api(cls, record: Mapping[str, Any]) -> Simulation | None:
@@ -149,6 +151,7 @@ class Simulation:
             cost=to_float(record.get("cost")),
             output=None if output is None else str(output),
             output_is_whole=record.get("output_is_whole") is not False,
+            output_tail=None if record.get("output_is_whole") is not False else record.get("output_tail"),
         )
 
     @property

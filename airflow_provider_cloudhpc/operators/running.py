@@ -110,7 +110,8 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
     :param patience: seconds without one answer after which sight is lost (retryable)
     :param quota_wait: seconds that a worker's slot is spent on waiting for calls to be free; not in deferrable mode
     :param check_output: True: an error in the output of a COMPLETED run fails the task; ``"warn"``: it is told; False
-    :param max_output_bytes: bytes of the output that are read at the most
+    :param max_output_bytes: bytes of the output that are looked at: of a longer one the first and the last half of so
+        many, and "not fully checked" is told
     :param follow_output: write the new lines of the output to the task's log; in deferrable mode only
     :param cloudhpc_conn_id: id of the Airflow connection (templated)
     :raises AirflowFailException: an argument is wrong (nothing was sent), the simulation failed, or going on might bill

@@ -73,7 +73,8 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
     :param deferrable: wait in the triggerer; default: as ``operators.default_deferrable`` says
     :param check_output: True: an error in the output of a COMPLETED run fails the task; ``"warn"``: it is told and put
         into the record; False: the output is not read
-    :param max_output_bytes: bytes of the output that are read at the most; of a longer one "not fully checked" is told
+    :param max_output_bytes: bytes of the output that are looked at: of a longer one the first and the last half of so
+        many, and "not fully checked" is told
     :param follow_output: write the new lines of the simulation's output to the task's log; in deferrable mode only
     :param poke_interval: seconds between two looks; default 300, in deferrable mode 60 at the least
     :param timeout: seconds until the deadline; default: as ``sensors.default_timeout`` says (7 days)

@@ -139,7 +139,7 @@ def examine(
     The ending stays as it is where the run is not known to have ended. One whose output could not be read is ``lost``
     if it is to be checked: nothing says that it succeeded.
 
-    :param max_output_bytes: bytes of the answer that are read at the most
+    :param max_output_bytes: bytes of the output that are looked at: of a longer one its beginning and its end
     :param quota_wait: seconds that are waited for the account's calls to be free
     """
     page = client.simulation_page(ending.simulation_id)
@@ -150,7 +150,13 @@ def examine(
     except CloudHPCError as error:
         return Examined(_unread(ending, error, check, page), None, page)
     ending = _completed_by(ending, record)
-    diagnosis = diagnose(record.output, script=record.script, ram=record.ram, complete=record.output_is_whole)
+    diagnosis = diagnose(
+        record.output,
+        script=record.script,
+        ram=record.ram,
+        complete=record.output_is_whole,
+        tail=record.output_tail,
+    )
     if ending.kind is EndingKind.STOPPED:  # that it did not finish is no finding then
         diagnosis = replace(
             diagnosis, findings=tuple(found for found in diagnosis.findings if found.kind is not Kind.NOT_FINISHED)

@@ -7,6 +7,7 @@ In linear time and in memory that does not grow with the output, however it is e
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -81,6 +82,8 @@ class OutputScanner:
         self._last: deque[bytes] = deque(maxlen=LAST_LINES)
         self._buffer = bytearray()
         self._number = 1
+        #: Number of the line at which something is missing, 0 where nothing is.
+        self._gap = 0
         # Of the line being read: what of it is still to be looked at, whether its begin was, whether it only shows
         # something, the rows it fits, and its latest version.
         self._pending = bytearray()
@@ -95,12 +98,19 @@ class OutputScanner:
 
         :param chunk: bytes in any encoding, or text
         """
-        data = chunk.encode("utf-8", "replace") if isinstance(chunk, str) else chunk
-        view = memoryview(data)
-        for start in range(0, len(data), BLOCK):
-            self._buffer += bytes(view[start : start + BLOCK]).replace(b"\0", b"")
+        for start in range(0, len(chunk), BLOCK):
+            part = chunk[start : start + BLOCK]
+            data = part.encode("utf-8", "replace") if isinstance(part, str) else part
+            self._buffer += data.replace(b"\0", b"")
             if len(self._buffer) >= BLOCK:
                 self._read()
+
+    def skip(self) -> None:
+        """Take note that a part of the output is missing here; line numbers are not known from here on."""
+        self._buffer += b"\n"
+        self._read()
+        self._last.clear()
+        self._gap = self._number
 
     def _read(self) -> None:
         """Read the whole lines in the buffer; without one, the buffer is a part of a long line."""
@@ -157,20 +167,26 @@ class OutputScanner:
         self._buffer += b"\n"
         self._read()
         findings = [self._finding(row, self._hits[row.code]) for row in self._rows if row.code in self._hits]
-        checks = [check for check in (mark.check(self._last) for mark in self._marks) if check]
-        if not complete:
-            # The end was not seen, so that its absence means nothing.
-            checks = [check for check in checks if check.finished]
+        # Where the end was not seen its absence means nothing.
+        seen = [mark for mark in self._marks if complete or not mark.begun or mark.ended]
+        checked = [(mark, check) for mark in seen if (check := mark.check(self._last))]
         if not any(finding.severity is Severity.ERROR for finding in findings):
-            findings += [_of_check(check) for check in checks if not check.finished]
-        findings.sort(key=lambda finding: (finding.severity is not Severity.ERROR, finding.line_number))
+            findings += [_of_check(check, self._may_have_ended(mark)) for mark, check in checked if not check.finished]
+        findings.sort(key=lambda found: (found.severity is not Severity.ERROR, found.line_number or sys.maxsize))
+        has_end, complete = complete, complete and not self._gap
+        checks = [check for mark, check in checked if check.finished or not self._may_have_ended(mark)]
         diagnosis = Diagnosis(
             checked="none" if not self._last and complete else "full" if complete else "partial",
             findings=tuple(findings),
             checks=tuple(checks),
             last_lines=tuple(quote(line, hide=self._hide) for line in self._last),
+            has_end=has_end,
         )
         return replace(diagnosis, next_ram=next_ram(ram)) if diagnosis.out_of_memory else diagnosis
+
+    def _may_have_ended(self, mark: EndMark) -> bool:
+        """Whether a run's end may stand where something is missing: nothing but a solver's own script ends with it."""
+        return mark.begun < self._gap and not self._script.startswith(mark.solver.lower())
 
     def _end_line(self) -> None:
         self._end_version()
@@ -237,7 +253,7 @@ class OutputScanner:
             severity=severity,
             kind=row.kind,
             quoted=quote(hit.raw, around=hit.at, hide=self._hide),
-            line_number=hit.number,
+            line_number=0 if self._gap and hit.number >= self._gap else hit.number,
             count=hit.count,
             cause=cause,
             fix=row.fix,
@@ -251,17 +267,25 @@ class OutputScanner:
         )
 
 
-def _of_check(check: Check) -> Finding:
-    """Give the finding for a run that did not come to its end."""
+def _of_check(check: Check, maybe: bool) -> Finding:
+    """
+    Give the finding for a run that did not come to its end.
+
+    :param maybe: whether its end may stand where something is missing
+    """
     early = check.finished is None
     return Finding(
         code="ENDED_EARLY" if early else "NOT_FINISHED",
-        severity=Severity.WARNING if early else Severity.ERROR,
+        severity=Severity.WARNING if early or maybe else Severity.ERROR,
         kind=Kind.NOT_FINISHED,
         quoted=check.detail,
         line_number=0,
         count=0,
-        cause="The results do not reach the end time of the case." if early else "The run broke off before its end.",
+        cause="The results do not reach the end time of the case."
+        if early
+        else "The run may have broken off: its end is not in what was read of the output."
+        if maybe
+        else "The run broke off before its end.",
         fix="Nothing, if the case asks for that."
         if early
         else "Read the last lines of the output and the solver's own log in the results.",
@@ -274,6 +298,7 @@ def diagnose(
     script: str = "",
     ram: str = "",
     complete: bool = True,
+    tail: str | None = None,
     hide: Iterable[str] = (),
 ) -> Diagnosis:
     """
@@ -282,10 +307,16 @@ def diagnose(
     :param output: the text, its bytes, or pieces of either; None if there is none
     :param script: name of the simulation's script where known
     :param ram: RAM tier of the run, to name the next one after a memory failure
-    :param complete: False if the output goes on behind what is given
+    :param complete: False if the output goes on behind what is given, and its end is not
+    :param tail: the end of an output of which ``output`` is only the beginning
     :param hide: texts that no quotation may show
     """
     scanner = OutputScanner(script, hide=hide)
     for chunk in [output] if isinstance(output, bytes | str) else output or ():
         scanner.feed(chunk)
+    if tail is not None:
+        scanner.skip()
+        # Its first line is a piece of one.
+        scanner.feed(tail.partition("\n")[2] or tail)
+        complete = True
     return scanner.diagnose(complete=complete, ram=ram)

@@ -101,6 +101,7 @@ class Diagnosis:
     :param checks: positive checks, of the solvers that were seen
     :param last_lines: the end of what was read, for ERROR and STOPPED endings
     :param next_ram: after a memory failure the RAM tier to try, where there is one
+    :param has_end: whether the end of the output was read
     """
 
     checked: str
@@ -108,6 +109,7 @@ class Diagnosis:
     checks: tuple[Check, ...] = ()
     last_lines: tuple[str, ...] = ()
     next_ram: str | None = None
+    has_end: bool = True
 
     @property
     def severity(self) -> Severity | None:
@@ -148,7 +150,7 @@ class Diagnosis:
         if self.checked == "none":
             return "not checked: there is no output"
         if self.checked == "partial":
-            return "not fully checked: the output is longer than what was read; no error in that part"
+            return "not fully checked: the output is longer than max_output_bytes; no error in what was read of it"
         proof = "; ".join(check.detail for check in self.checks if check.finished) or "no proof of success either"
         warnings = f"{len(self.findings)} warnings, " if self.findings else ""
         return f"{warnings}no error found ({proof})"
@@ -179,7 +181,7 @@ class Diagnosis:
         if self.next_ram:
             lines.append(f"    The next RAM tier is {self.next_ram!r}.")
         if last_lines and self.last_lines:
-            what = "what was read of the output" if self.checked == "partial" else "the output"
+            what = "the output" if self.has_end else "what was read of the output"
             lines.append(f"Last {len(self.last_lines)} lines of {what}:")
             lines += [f"  | {line}" for line in self.last_lines]
         return lines

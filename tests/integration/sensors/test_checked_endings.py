@@ -125,6 +125,12 @@ def test_beyond_the_limit_is_never_clean(ended: Callable[..., int]) -> None:
     assert record["cost"] is not None
 
 
+def test_the_end_of_an_output_that_is_too_long_is_read(ended: Callable[..., int]) -> None:
+    steps = "a line of forty characters, all of them.\n" * 5000
+    with pytest.raises(AirflowFailException, match="KILLED_BY_SIGNAL_9"):
+        wait(ended(output=f"{steps}{CRASHED}\n@@@ END\n"), max_output_bytes=50_000)
+
+
 @pytest.mark.parametrize("soft_fail", [False, True])
 def test_an_output_that_cannot_be_read_is_no_success(
     ended: Callable[..., int], service: CloudHPCEmulator, soft_fail: bool

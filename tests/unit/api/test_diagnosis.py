@@ -127,6 +127,29 @@ def test_an_output_that_breaks_off_did_not_finish(name: str) -> None:
     assert "not fully checked" in capped.summary
 
 
+@pytest.mark.parametrize(
+    ("script", "tail", "codes"),
+    [
+        ("fds6.9.1", "Time Step 9\n STOP: FDS completed successfully (CHID: room)\n", []),
+        ("fds6.9.1", "Time Step 9\n@@@ END\n", ["NOT_FINISHED"]),
+        ("fds6.9.1", "Time Step 9\nout of memory\n", ["OUT_OF_MEMORY"]),
+        # Another script may have gone on for long after the end that was not read.
+        ("custom-script", "plotting\n@@@ END\n", ["NOT_FINISHED warning"]),
+        ("custom-script", "@@@ Starting FDS\nTime Step 9\n", ["NOT_FINISHED"]),
+    ],
+)
+def test_the_end_of_a_long_output_counts_and_the_gap_is_told(script: str, tail: str, codes: list[str]) -> None:
+    head = "@@@ Starting FDS\nTime Step 1\n"
+    result = diagnose(head, script=script, complete=False, tail=f"*ERROR is what the line was about\n{tail}")
+    found = [f.code + (" warning" if f.severity is Severity.WARNING else "") for f in result.findings]
+    assert found == codes
+    assert result.checked == "partial"
+    assert all(finding.line_number == 0 for finding in result.findings)
+    assert "Time Step 1" not in result.last_lines
+    assert result.summary.startswith("not fully checked") is (not result.errors)
+    assert f"Last {len(result.last_lines)} lines of the output:" in result.report_lines(last_lines=True)
+
+
 def test_a_part_of_an_output_is_never_called_clean_but_its_errors_count() -> None:
     assert "no error found" not in diagnose("all is well\n", complete=False).summary
     found = diagnose("Out of memory\n", complete=False, ram="standard")
