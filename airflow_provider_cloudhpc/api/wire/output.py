@@ -128,7 +128,7 @@ class RecordReader:
             record |= _fields(b"{" + self._rest[1:].lstrip(b", \t\r\n"))
         tail = b"".join(self._tail)
         if not self._dropped:
-            return record | {"output": _text(self._head + tail), "output_is_whole": self._closed}
+            return record | {"output": _text(bytes(self._head) + tail), "output_is_whole": self._closed}
         # Without the closing quote this is not the end of the output, but the middle that happened to come last.
         record["output_tail"] = _text(tail.lstrip(_CONTINUATIONS)) if self._closed else None
         return record | {"output": _text(bytes(self._head)), "output_is_whole": False}
