@@ -61,11 +61,26 @@ class PackedArchive:
 
 @dataclass(frozen=True)
 class _Member:
-    name: str
+    """
+    What is to be packed.
+
+    :param path: from the folder, as the system has it. Bytes: what Python makes of them depends on the locale
+    :param kind: one of tarfile's ``REGTYPE``, ``DIRTYPE``, ``SYMTYPE``
+    """
+
+    path: bytes
     kind: bytes
-    """One of tarfile's ``REGTYPE``, ``DIRTYPE``, ``SYMTYPE``."""
     size: int
-    link: str = ""
+    link: bytes = b""
+
+    @property
+    def name(self) -> str:
+        """Its path as text, the same in each locale."""
+        return _text(self.path)
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
 
 
 def pack_folder(
@@ -97,12 +112,12 @@ def pack_folder(
     :raises CloudHPCArchiveError: a link is refused, a file could not be read, changed or vanished meanwhile, or the
         archive could not be written; no archive is left then, and one that was there stays
     """
-    root, archive = os.path.realpath(folder), Path(target).absolute()
+    root, archive = os.path.realpath(os.fsencode(folder)), Path(target).absolute()
     if not 1 <= level <= 3:
         raise CloudHPCValueError(f"level must be 1, 2 or 3, not {level!r}.")
-    if not Path(root).is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112  # a Path is text
         raise CloudHPCValueError(f"There is no folder {os.fspath(folder)!r} to pack.")
-    if _is_within(os.path.realpath(archive.parent), root):
+    if _is_within(os.path.realpath(os.fsencode(archive.parent)), root):
         raise CloudHPCValueError(f"The archive {str(archive)!r} must lie outside of the folder that it is made of.")
 
     members, skipped = _list_members(root, exclude, include_hidden)
@@ -135,39 +150,41 @@ def list_case(
     :return: path from the folder, with slashes -> size in bytes
     :raises CloudHPCArchiveError: a link is refused, or a folder could not be read
     """
-    members, _ = _list_members(os.path.realpath(folder), exclude, include_hidden)
+    members, _ = _list_members(os.path.realpath(os.fsencode(folder)), exclude, include_hidden)
     return {member.name: member.size for member in members if member.kind != tarfile.DIRTYPE}
 
 
-def _list_members(root: str, exclude: Sequence[str], include_hidden: bool) -> tuple[list[_Member], list[str]]:
+def _list_members(root: bytes, exclude: Sequence[str], include_hidden: bool) -> tuple[list[_Member], list[str]]:
     """List what is to be packed, sorted, a folder before its content; and what is skipped."""
     excluded = _matcher(exclude)
     members: list[_Member] = []
     skipped: list[str] = []
 
-    def visit(folder: str, prefix: str) -> None:
+    def visit(folder: bytes, prefix: bytes) -> None:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
         for entry in found:
-            name = prefix + entry.name
-            if (not include_hidden and entry.name.startswith(".")) or excluded(name, entry.name):
+            path = prefix + entry.name
+            if not include_hidden and entry.name.startswith(b"."):
+                continue
+            if excluded(_text(path), _text(entry.name)):
                 continue
             info = entry.stat(follow_symlinks=False)
             if stat.S_ISREG(info.st_mode):
-                members.append(_Member(name, tarfile.REGTYPE, info.st_size))
+                members.append(_Member(path, tarfile.REGTYPE, info.st_size))
             elif stat.S_ISDIR(info.st_mode):
-                members.append(_Member(name, tarfile.DIRTYPE, 0))
-                visit(entry.path, name + "/")
+                members.append(_Member(path, tarfile.DIRTYPE, 0))
+                visit(entry.path, path + b"/")
             elif stat.S_ISLNK(info.st_mode):
-                members.append(_Member(name, tarfile.SYMTYPE, 0, str(Path(entry.path).readlink())))
+                members.append(_Member(path, tarfile.SYMTYPE, 0, os.readlink(entry.path)))  # noqa: PTH115
             else:
-                skipped.append(name)
+                skipped.append(_text(path))
 
     try:
-        visit(root, "")
+        visit(root, b"")
     except OSError as error:
         raise _unreadable(root, error) from None
-    packed = {member.name for member in members} | {"."}
+    packed = {member.path for member in members} | {b"."}
     return [_checked_link(root, m, packed) if m.kind == tarfile.SYMTYPE else m for m in members], skipped
 
 
@@ -183,10 +200,10 @@ class _Matcher(Protocol):
     def __call__(self, path: str, name: str, /) -> bool: ...
 
 
-def _checked_link(root: str, link: _Member, packed: set[str]) -> _Member:
+def _checked_link(root: bytes, link: _Member, packed: set[bytes]) -> _Member:
     """Refuse a link that leads to nothing that is packed; make it relative and free of detours where needed."""
-    parent = posixpath.dirname(posixpath.join(root, link.name))
-    shown = f"The link {link.name!r} (to {link.link!r})"
+    parent = posixpath.dirname(posixpath.join(root, link.path))
+    shown = f"The link {link.name!r} (to {_text(link.link)!r})"
     try:
         target = os.path.realpath(posixpath.join(parent, link.link), strict=True)
     except OSError as error:
@@ -203,20 +220,20 @@ def _checked_link(root: str, link: _Member, packed: set[str]) -> _Member:
             "Exclude the link too, or pack what it leads to."
         )
     # ".." only at the front, and not above the folder: then the text means the same wherever it is unpacked.
-    steps = link.link.split("/")
-    ups = next((i for i, step in enumerate(steps) if step != ".."), len(steps))
-    if not link.link.startswith("/") and ".." not in steps[ups:] and ups <= link.name.count("/"):
+    steps = link.link.split(b"/")
+    ups = next((i for i, step in enumerate(steps) if step != b".."), len(steps))
+    if not link.link.startswith(b"/") and b".." not in steps[ups:] and ups <= link.path.count(b"/"):
         return link
-    return _Member(link.name, link.kind, 0, os.path.relpath(target, parent))
+    return _Member(link.path, link.kind, 0, os.path.relpath(target, parent))
 
 
-def _is_within(path: str, root: str) -> bool:
-    return path == root or path.startswith(root.rstrip("/") + "/")
+def _is_within(path: bytes, root: bytes) -> bool:
+    return path == root or path.startswith(root.rstrip(b"/") + b"/")
 
 
-def _add(out: _Blocks, root: str, member: _Member) -> None:
+def _add(out: _Blocks, root: bytes, member: _Member) -> None:
     """Write a member's header and content; whatever is not as it was listed is an error that names it."""
-    path = posixpath.join(root, member.name)
+    path = posixpath.join(root, member.path)
     try:
         if member.kind == tarfile.REGTYPE:
             _add_file(out, path, member)
@@ -231,7 +248,7 @@ def _add(out: _Blocks, root: str, member: _Member) -> None:
         raise _unreadable(root, error, member.name) from None
 
 
-def _add_file(out: _Blocks, path: str, member: _Member) -> None:
+def _add_file(out: _Blocks, path: bytes, member: _Member) -> None:
     # Neither a link nor a pipe that took the file's place meanwhile is followed or waited for.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -251,7 +268,7 @@ def _header(member: _Member, info: os.stat_result) -> bytes:
     header = tarfile.TarInfo(member.name)
     header.type = member.kind
     header.size = member.size
-    header.linkname = member.link
+    header.linkname = _text(member.link)
     header.mtime = info.st_mtime_ns // 10**9
     # A link's own mode differs between systems and means nothing.
     header.mode = 0o777 if member.link else info.st_mode & 0o777
@@ -339,8 +356,8 @@ def _changed(name: str) -> CloudHPCArchiveError:
     )
 
 
-def _unreadable(root: str, error: OSError, name: str = "") -> CloudHPCArchiveError:
-    name = name or os.path.relpath(error.filename or root, root)
+def _unreadable(root: bytes, error: OSError, name: str = "") -> CloudHPCArchiveError:
+    name = name or _text(os.path.relpath(os.fsencode(error.filename or root), root))
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return CloudHPCArchiveError(
             f"{name!r} vanished while the folder was packed. Pack it when nothing writes to it any more, or exclude it."

@@ -154,6 +154,15 @@ def test_sockets_and_pipes_are_left_out_with_a_word(
     assert not {"pipe", "sock"} & set(names(packed.path))
 
 
+def test_hard_links_become_two_files(case: Path, tmp_path: Path) -> None:
+    (case / "Allrun.copy").hardlink_to(case / "Allrun")
+
+    packed = pack_folder(case, tmp_path / "a.tar.gz")
+
+    with tarfile.open(packed.path) as tar:
+        assert [tar.getmember(name).isreg() for name in ("Allrun", "Allrun.copy")] == [True, True]
+
+
 # --- links ------------------------------------------------------------------------------------------------------------
 
 
@@ -236,6 +245,41 @@ def test_the_number_of_threads_does_not_change_the_bytes(
         archives.append(pack_folder(case, tmp_path / f"{threads}.tar.gz").path.read_bytes())
 
     assert archives[0] == archives[1] == archives[2]
+
+
+PACK = """
+import os, sys
+os.umask(0o077)
+from airflow_provider_cloudhpc.api.archive.pack import pack_folder
+pack_folder(sys.argv[1], sys.argv[2], exclude=["ausgeschlossen-\\xfc"])
+"""
+
+
+def test_another_machine_packs_the_same_bytes(case: Path, tmp_path: Path) -> None:
+    """Another locale, time zone, umask and mask of hashes; names in UTF-8 and in none."""
+    for name in (
+        "Zeta",
+        "alpha",
+        "ärger",
+        "ausgeschlossen-ü",
+        os.fsdecode(b"latin-\xe4"),
+        os.fsdecode(b"\xf0\x9f"),
+        "😀",
+    ):
+        write(case / name, name.encode("utf-8", "surrogateescape"))
+    (case / "link").symlink_to("ärger")
+    (case / "old link").symlink_to(os.fsdecode(b"latin-\xe4"))
+    here = pack_folder(case, tmp_path / "here.tar.gz", exclude=["ausgeschlossen-ü"]).path.read_bytes()
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "7"}
+
+    subprocess.run(
+        [sys.executable, "-c", PACK, case, tmp_path / "there.tar.gz"], check=True, env={**os.environ, **plain}
+    )
+
+    assert (tmp_path / "there.tar.gz").read_bytes() == here
+    unpack_archive(tmp_path / "there.tar.gz", tmp_path / "out")
+    (case / "ausgeschlossen-ü").unlink()
+    assert tree(tmp_path / "out") == tree(case)
 
 
 def test_the_header_of_the_gzip_names_nothing(case: Path, tmp_path: Path) -> None:
