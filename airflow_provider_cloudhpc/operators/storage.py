@@ -19,7 +19,7 @@ from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
 from airflow_provider_cloudhpc.api.names import CASE_ARCHIVE, check_folder, check_name, mint_folder
 from airflow_provider_cloudhpc.api.progress import ProgressLog, format_bytes
 from airflow_provider_cloudhpc.api.transfer.downloading import OnExisting
-from airflow_provider_cloudhpc.api.transfer.results import result_items
+from airflow_provider_cloudhpc.api.transfer.results import path_items, result_items
 from airflow_provider_cloudhpc.api.transfer.sources import BytesSource, FileSource
 from airflow_provider_cloudhpc.api.transfer.storage import download_item, upload_file
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
@@ -247,7 +247,8 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
         same one (length and hash) is left as it is. For ``extract`` it speaks of the folder too.
     :param check_output: what an error in a solver's log among the results does (``log.*``, ``*.out``, ``*.sta``, ...;
         read also inside archives): True: the task fails, its files stay; ``"warn"``: it is told; False: none is read
-    :param wait_for_results: seconds to wait at the most for the first result to appear
+    :param wait_for_results: seconds to wait at the most for the first result, or for all ``paths``, to appear; the
+        worker's slot is held meanwhile
     :param cloudhpc_conn_id: id of the Airflow connection (templated)
     :raises AirflowFailException: an argument is wrong (nothing was asked), or a solver's log holds an error
     :raises CloudHPCNotFoundError: there are no such files; the message names what is there
@@ -309,7 +310,7 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
             self.tell_simulation(context, simulation_id)
             folder, owner = find_owner(context, self.client, simulation_id)
         if paths:
-            items = [self.client.view_by_path(path) for path in paths]
+            items = path_items(self.client, paths, wait=wait)
         else:
             items = result_items(self.client, folder or "", patterns=patterns, owner=owner, wait=wait)
         self._check_distinct(items)

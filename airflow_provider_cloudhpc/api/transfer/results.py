@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cloudhpc.api.errors import CloudHPCNotFoundError
+from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCNotFoundError
 from airflow_provider_cloudhpc.api.names import is_result
 from airflow_provider_cloudhpc.api.transfer.storage import list_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
     from airflow_provider_cloudhpc.api.models import StorageItem
@@ -31,6 +32,10 @@ log = logging.getLogger(__name__)
 Seen = tuple[str, int | None, str]
 
 _MOST_NAMES = 20
+_RULES = (
+    "Results appear when a run has ended (also every 10 hours, and after a sync), and the service deletes files "
+    "60 days after their creation."
+)
 
 
 def seen(item: StorageItem) -> Seen:
@@ -93,26 +98,91 @@ def result_items(
     :param poll_interval: seconds between two looks
     :raises CloudHPCNotFoundError: there are none; the message names what is there
     """
-    deadline = time.monotonic() + wait
-    while True:
-        files = [item for item in list_folder(client, folder) if not item.is_folder]
+
+    def look() -> list[StorageItem] | Callable[[], str]:
+        try:
+            files = [item for item in list_folder(client, folder) if not item.is_folder]
+        except CloudHPCNotFoundError:
+            return lambda: f"There is no folder {folder!r} in the storage; {_holds(client, '')}. {_RULES}"
         wanted = [item for item in files if _is_wanted(item.basename, patterns)]
         older = [item for item in wanted if owner is not None and owner.is_older(item)]
         doubtful = [item for item in wanted if item not in older and owner is not None and owner.is_doubtful(item)]
         results = [item for item in wanted if item not in older and item not in doubtful]
+        if not results:
+            return lambda: _explain(folder, patterns, owner, files, older, doubtful)
+        if older:
+            log.warning("Left out, since they were there before the launch: %s", _names(older))
+        if doubtful:
+            log.warning("Left out, since they may be a later simulation's: %s", _names(doubtful))
+        return results
+
+    return _find(client, look, f"results in the folder {folder}", wait, poll_interval)
+
+
+def path_items(
+    client: CloudHPCClient, paths: Sequence[str], *, wait: float = 0.0, poll_interval: float = 60.0
+) -> list[StorageItem]:
+    """
+    Find files by their paths: one ``POST /storage/view-by-path`` each.
+
+    :param wait: seconds to wait at the most until all are there
+    :param poll_interval: seconds between two looks
+    :raises CloudHPCNotFoundError: one is not there; the message names it and what is there
+    """
+    found: dict[str, StorageItem] = {}
+
+    def missing() -> list[str]:
+        return [path for path in paths if path not in found]
+
+    def look() -> list[StorageItem] | Callable[[], str]:
+        for path in missing():
+            with suppress(CloudHPCNotFoundError):
+                found[path] = client.view_by_path(path)
+        return explain if missing() else [found[path] for path in paths]
+
+    def explain() -> str:
+        folders = dict.fromkeys(path.rpartition("/")[0] for path in missing())
+        there = "; ".join(_holds(client, folder) for folder in folders)
+        return f"There is no {', '.join(map(repr, missing()))} in the storage: {there}. {_RULES}"
+
+    return _find(client, look, ", ".join(paths), wait, poll_interval)
+
+
+def _find(
+    client: CloudHPCClient,
+    look: Callable[[], list[StorageItem] | Callable[[], str]],
+    what: str,
+    wait: float,
+    poll_interval: float,
+) -> list[StorageItem]:
+    """
+    Look until it is there or the time is up.
+
+    :param look: gives what is there, or a function that says why there is nothing
+    """
+    deadline = time.monotonic() + wait
+    while True:
+        found = look()
+        if isinstance(found, list):
+            return found
         left = deadline - time.monotonic()
-        if results or left <= 0:
-            break
-        log.info("No results in folder %s yet; looking again for %.0f s at the most", folder, left)
+        if left <= 0:
+            raise CloudHPCNotFoundError(found())
+        log.info("Not there yet: %s. Looking again for %.0f s at the most", what, left)
         time.sleep(min(poll_interval, left))
         client.delete_cache()
-    if not results:
-        raise CloudHPCNotFoundError(_explain(folder, patterns, owner, files, older, doubtful))
-    if older:
-        log.warning("Left out, since they were there before the launch: %s", _names(older))
-    if doubtful:
-        log.warning("Left out, since they may be a later simulation's: %s", _names(doubtful))
-    return results
+
+
+def _holds(client: CloudHPCClient, folder: str) -> str:
+    """Say what a folder holds, or the storage's root (of that, its first page)."""
+    try:
+        if not folder:
+            return f"the root holds {_names(client.list_root()) or 'nothing'}"
+        return f"the folder {folder!r} holds {_names(list_folder(client, folder)) or 'nothing'}"
+    except CloudHPCNotFoundError:
+        return f"there is no folder {folder!r}, {_holds(client, '')}"
+    except CloudHPCError:
+        return f"what {folder or 'the root'} holds could not be learned"
 
 
 def _is_wanted(basename: str, patterns: Sequence[str]) -> bool:
@@ -136,10 +206,6 @@ def _explain(
     """Say why there is nothing to fetch."""
     what = f"file that fits {', '.join(patterns)}" if patterns else "result archive"
     anyway = "To fetch what is there all the same, give `folder` or `paths` in place of the simulation."
-    rules = (
-        "Results appear when a run has ended (also every 10 hours, and after a sync), and the service deletes files "
-        "60 days after their creation."
-    )
     if owner is not None and doubtful:
         rivals = ", ".join(map(str, sorted(owner.later)))
         return (
@@ -150,9 +216,9 @@ def _explain(
     if owner is not None and older:
         return (
             f"No {what} of simulation {owner.simulation_id} in the storage folder {folder!r}: {_names(older)} was "
-            f"there, the same, before its launch. {rules} {anyway}"
+            f"there, the same, before its launch. {_RULES} {anyway}"
         )
-    return f"No {what} in the storage folder {folder!r}; it holds {_names(files) or 'no files'}. {rules}"
+    return f"No {what} in the storage folder {folder!r}; it holds {_names(files) or 'no files'}. {_RULES}"
 
 
 def as_seen(rows: Any) -> frozenset[Seen] | None:
