@@ -103,7 +103,7 @@ def result_items(
         try:
             files = [item for item in list_folder(client, folder) if not item.is_folder]
         except CloudHPCNotFoundError:
-            return lambda: f"There is no folder {folder!r} in the storage; {_holds(client, '')}. {_RULES}"
+            return lambda: f"The service finds no folder {folder!r} in the storage; {_holds(client, '')}. {_RULES}"
         wanted = [item for item in files if _is_wanted(item.basename, patterns)]
         older = [item for item in wanted if owner is not None and owner.is_older(item)]
         doubtful = [item for item in wanted if item not in older and owner is not None and owner.is_doubtful(item)]
@@ -143,7 +143,7 @@ def path_items(
     def explain() -> str:
         folders = dict.fromkeys(path.rpartition("/")[0] for path in missing())
         there = "; ".join(_holds(client, folder) for folder in folders)
-        return f"There is no {', '.join(map(repr, missing()))} in the storage: {there}. {_RULES}"
+        return f"The service finds no {', '.join(map(repr, missing()))} in the storage: {there}. {_RULES}"
 
     return _find(client, look, ", ".join(paths), wait, poll_interval)
 

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_PROXY_WANTS_PASSWORD = (
+    "The proxy on the way to the object store refused (HTTP 407): it wants another user name and password. Give them "
+    "in the connection's proxies (percent-encoded), as in http://user:p%40ss@proxy:3128."
+)
+
+
 @dataclass(frozen=True)
 class Transferred:
     """
@@ -43,7 +49,10 @@ def request(network: NetworkOptions, method: str, url: str, **options: Any) -> r
         with masked_queries(), new_session() as session:
             return session.request(method, url, **options)
     except (requests.RequestException, ValueError) as error:  # a redirect to nonsense is a plain ValueError
-        reason, distrusted = describe(error), "CERTIFICATE_VERIFY_FAILED" in str(error)
+        reason, words = describe(error), str(error)
+    if "Tunnel connection failed: 407" in words:
+        raise store_error(_PROXY_WANTS_PASSWORD, method, status=407)
+    distrusted = "CERTIFICATE_VERIFY_FAILED" in words
     advice = " Set the connection's CA bundle to the one of your network." if distrusted else ""
     raise store_error(
         f"The connection to the object store failed ({reason}).{advice}", method, transient=not distrusted
@@ -72,6 +81,8 @@ def check_status(response: requests.Response, method: str) -> None:
         message = f"The object store refused the signed URL with HTTP {status} (expired, or it does not fit)."
     elif status == 404:
         message = "The object store has no such object (HTTP 404): it was deleted, or replaced meanwhile."
+    elif status == 407:
+        message = _PROXY_WANTS_PASSWORD
     transient = expired or status >= 500 or status in (408, 416, 429)
     raise store_error(message, method, status=status, expired=expired, transient=transient)
 

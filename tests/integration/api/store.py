@@ -74,6 +74,8 @@ class Fault:
     ignore_range: bool = False
     ignore_if_range: bool = False
     range_shift: int = 0
+    #: What a 206 says of what it holds; empty: nothing.
+    content_range: str | None = None
     #: Answer without reading the request's body.
     early: bool = False
     chunked: bool = False
@@ -167,7 +169,9 @@ class Handler(BaseHTTPRequestHandler):
             body = flipped(body, fault.flip - start)
         self.send_response(status)
         if status == 206:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            named = f"bytes {start}-{len(data) - 1}/{len(data)}" if fault.content_range is None else fault.content_range
+            if named:
+                self.send_header("Content-Range", named)
         if fault.chunked:
             self.send_header("Transfer-Encoding", "chunked")
         else:

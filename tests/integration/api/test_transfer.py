@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 import pytest
 
@@ -25,7 +26,7 @@ from airflow_provider_cloudhpc.api.transfer.aside import PART_SUFFIX
 from airflow_provider_cloudhpc.api.transfer.signed_urls import Transfer
 from airflow_provider_cloudhpc.api.transfer.sources import BytesSource, FileSource
 from airflow_provider_cloudhpc.api.wire.http import NetworkOptions
-from tests.integration.api.proxy import running_proxy
+from tests.integration.api.proxy import Moods, running_proxy
 from tests.integration.api.store import SECRET, Fault, Store, crc32c, md5, running_store, running_zeros
 from tests.memory import peak_memory
 
@@ -39,6 +40,11 @@ def store() -> Iterator[Store]:
     with running_store() as running:
         running.data = DATA
         yield running
+
+
+@pytest.fixture
+def served(scheme: str, request: pytest.FixtureRequest) -> Store:
+    return request.getfixturevalue("secure" if scheme == "https" else "store")
 
 
 @pytest.fixture
@@ -130,6 +136,15 @@ FLAWS = {
     "range ignored": [Fault(cut=MIB), Fault(ignore_range=True)],
     "wrong range": [Fault(cut=MIB), Fault(range_shift=-100)],
     "wrong range behind": [Fault(cut=MIB), Fault(range_shift=100)],
+    "range unnamed": [Fault(cut=MIB), Fault(content_range="")],
+    "range of another length": [
+        Fault(cut=MIB, reset=False),
+        Fault(content_range=f"bytes {MIB}-{len(DATA)}/{len(DATA) + 1}"),
+    ],
+    "range of unknown length": [Fault(cut=MIB, reset=False), Fault(content_range=f"bytes {MIB}-{len(DATA) - 1}/*")],
+    "range that is none": [Fault(cut=MIB), Fault(content_range="bytes */3")],
+    "range of another object": [Fault(cut=MIB), Fault(etag='"another"')],
+    "range of no known object": [Fault(cut=MIB), Fault(etag="")],
     "no etag": [Fault(cut=MIB, etag="")],
     "weak etag": [Fault(cut=MIB, etag='W/"x"')],
     "slow": [Fault(drip=0.01)],
@@ -137,13 +152,22 @@ FLAWS = {
 }
 
 
-@pytest.mark.parametrize("name", FLAWS)
-def test_a_flaw_is_survived(store: Store, target: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+#: Where TLS makes a difference: a connection that ends without the parting word, a reset within a record, a stall.
+TLS_FLAWS = ["reset", "end", "reset at once", "reset at the last byte", "stall", "three in a row", "short chunks"]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name"), [*(("http", name) for name in FLAWS), *(("https", name) for name in TLS_FLAWS)]
+)
+def test_a_flaw_is_survived(
+    served: Store, ca_bundle: Path, target: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
+    store = served
     store.faults = list(FLAWS[name])
     links = Links(store)
 
-    done = transfer(read_timeout=0.4).download(links, target, size=len(DATA))
+    done = transfer(read_timeout=0.4, ca_bundle=str(ca_bundle)).download(links, target, size=len(DATA))
 
     assert target.read_bytes() == DATA
     assert done.proven
@@ -499,16 +523,22 @@ UPLOAD_FLAWS = {
 }
 
 
-@pytest.mark.parametrize("name", UPLOAD_FLAWS)
+TLS_UPLOAD_FLAWS = ["reset at once", "reset in the middle", "end in the middle", "reset before the answer"]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name"), [*(("http", name) for name in UPLOAD_FLAWS), *(("https", name) for name in TLS_UPLOAD_FLAWS)]
+)
 def test_an_upload_is_sent_again_whole_with_a_new_link(
-    store: Store, source: FileSource, name: str, caplog: pytest.LogCaptureFixture
+    served: Store, ca_bundle: Path, source: FileSource, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    store = served
     store.data = b""
     store.faults = list(UPLOAD_FLAWS[name])
     links = Links(store)
 
-    done = transfer(read_timeout=2).upload(links, source)
+    done = transfer(read_timeout=2, ca_bundle=str(ca_bundle)).upload(links, source)
 
     assert store.data == DATA == store.seen[-1].body
     assert done.proven
@@ -663,6 +693,52 @@ def test_a_proxy(
     assert used.seen[-1].body == DATA
     assert used.seen[0].path.startswith("/bucket/case%20%C3%A4%25/~FDS.tar.gz?")
     assert len(passed) == 2, "both ways went through it"
+
+
+PASSWORD = "p@ss:w/%"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_with_a_password(served: Store, ca_bundle: Path, target: Path, source: FileSource, scheme: str) -> None:
+    with running_proxy(Moods(credentials=f"me:{PASSWORD}")) as (address, passed):
+        known = address.replace("//", f"//me:{quote(PASSWORD, safe='')}@")
+        one = transfer(ca_bundle=str(ca_bundle), proxies={scheme: known})
+        one.download(Links(served), target)
+        one.upload(Links(served), source)
+
+    assert target.read_bytes() == served.seen[-1].body == DATA
+    assert len(passed) == 2
+    assert not [seen for seen in served.seen if "proxy-authorization" in seen.headers], "it is the proxy's alone"
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_another_password(
+    served: Store, ca_bundle: Path, target: Path, source: FileSource, scheme: str, way: str
+) -> None:
+    with running_proxy(Moods(credentials="me:secret")) as (address, _):
+        known = address.replace("//", "//me:wr0ng@")
+        one = transfer(ca_bundle=str(ca_bundle), proxies={scheme: known}, attempts=2)
+        error = fails(
+            lambda: one.download(Links(served), target) if way == "down" else one.upload(Links(served), source),
+            "The proxy .*HTTP 407.* user name and password",
+            transient=False,
+        )
+
+    assert "wr0ng" not in str(error)
+    assert served.seen == []
+    assert left(target) == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_flaky_proxy(served: Store, ca_bundle: Path, target: Path, source: FileSource, scheme: str) -> None:
+    with running_proxy(Moods(refusals=[502, 503], cuts=[1000, MIB, 2 * MIB])) as (address, _):
+        one = transfer(ca_bundle=str(ca_bundle), proxies={scheme: address}, attempts=6, read_timeout=2)
+        one.download(Links(served), target)
+        one.upload(Links(served), source)
+
+    assert target.read_bytes() == served.data == DATA
+    assert [seen.range is not None for seen in served.seen if seen.method == "GET"][-1], "it went on where it broke"
 
 
 def test_a_netrc_is_not_sent_to_the_store(

@@ -35,11 +35,11 @@ def download(directory: Path, **what: Any) -> Any:
     [
         ({"folder": "case"}, "No result archive in the storage folder 'case'; it holds in.fds"),
         ({"folder": "case", "patterns": "*.vtk"}, r"No file that fits \*.vtk in the storage folder 'case'; it holds"),
-        ({"folder": "none"}, "There is no folder 'none' in the storage; the root holds case"),
-        ({"paths": "case/out.txt"}, "There is no 'case/out.txt' in the storage: the folder 'case' holds in.fds"),
-        ({"paths": ["case/in.fds", "case/a", "none/b"]}, "There is no 'case/a', 'none/b' in the storage: the folder "
+        ({"folder": "none"}, "The service finds no folder 'none' in the storage; the root holds case"),
+        ({"paths": "case/out.txt"}, "finds no 'case/out.txt' in the storage: the folder 'case' holds in.fds"),
+        ({"paths": ["case/in.fds", "case/a", "none/b"]}, "finds no 'case/a', 'none/b' in the storage: the folder "
             "'case' holds in.fds; there is no folder 'none', the root holds case"),
-        ({"paths": "out.txt"}, "There is no 'out.txt' in the storage: the root holds case"),
+        ({"paths": "out.txt"}, "The service finds no 'out.txt' in the storage: the root holds case"),
     ],
 )  # fmt: skip
 def test_what_is_there_is_named(client: CloudHPCClient, tmp_path: Path, what: dict[str, Any], told: str) -> None:

@@ -150,6 +150,36 @@ def test_a_file_uri_is_a_local_file(emulator: CloudHPCEmulator, tmp_path: Path, 
     assert emulator.control.read(f"case/{name}") == b"local"
 
 
+@pytest.mark.parametrize("data", ["&HEAD CHID='ä' /\n", b"\x00\xff binary", "", b""])
+def test_text_or_bytes_are_uploaded(emulator: CloudHPCEmulator, data: str | bytes) -> None:
+    sent = upload(data=data, filename="in.fds", folder="case")
+
+    content = data.encode() if isinstance(data, str) else data
+    assert emulator.control.read("case/in.fds") == content
+    assert (sent["path"], sent["size"], sent["proof"]) == ("case/in.fds", len(content), "hash")
+
+
+def test_text_comes_from_a_template(emulator: CloudHPCEmulator) -> None:
+    task = AirflowTask(
+        lambda: CloudHPCUploadFileOperator(
+            task_id="upload", data="&MESH IJK={{ cells }} /", filename="{{ name }}.fds", folder="case"
+        )
+    )
+    context = task.context()
+    context["task"].render_template_fields({**context, "cells": "4,4,4", "name": "a"})
+    context["task"].execute(context)
+
+    assert emulator.control.read("case/a.fds") == b"&MESH IJK=4,4,4 /"
+
+
+def test_text_does_not_become_a_path(emulator: CloudHPCEmulator, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+
+    upload(data=str(tmp_path / "secret"), filename="a", folder="case")
+
+    assert emulator.control.read("case/a") == str(tmp_path / "secret").encode()
+
+
 @pytest.mark.parametrize(
     ("key", "why"), [("none", "there is no such object"), ("folder", "it is a folder; a folder travels as one archive")]
 )
