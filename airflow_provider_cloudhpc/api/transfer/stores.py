@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-_PROXY_WANTS_PASSWORD = (
+_PROXY_REFUSES = (
     "The proxy on the way to the object store refused (HTTP 407): it wants another user name and password. Give them "
     "in the connection's proxies (percent-encoded), as in http://user:p%40ss@proxy:3128."
 )
@@ -51,7 +51,7 @@ def request(network: NetworkOptions, method: str, url: str, **options: Any) -> r
     except (requests.RequestException, ValueError) as error:  # a redirect to nonsense is a plain ValueError
         reason, words = describe(error), str(error)
     if "Tunnel connection failed: 407" in words:
-        raise store_error(_PROXY_WANTS_PASSWORD, method, status=407)
+        raise store_error(_PROXY_REFUSES, method, status=407)
     distrusted = "CERTIFICATE_VERIFY_FAILED" in words
     advice = " Set the connection's CA bundle to the one of your network." if distrusted else ""
     raise store_error(
@@ -82,7 +82,7 @@ def check_status(response: requests.Response, method: str) -> None:
     elif status == 404:
         message = "The object store has no such object (HTTP 404): it was deleted, or replaced meanwhile."
     elif status == 407:
-        message = _PROXY_WANTS_PASSWORD
+        message = _PROXY_REFUSES
     transient = expired or status >= 500 or status in (408, 416, 429)
     raise store_error(message, method, status=status, expired=expired, transient=transient)
 
