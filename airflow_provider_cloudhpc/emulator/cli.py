@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 
 _EXIT_USAGE = 2
@@ -28,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-host", action="append", default=[], metavar="NAME", help="serve requests for this host name too"
     )
     parser.add_argument("--api-key", help="the user's API key (default: a random one)")
-    parser.add_argument("--data-dir", help="directory for the stored bytes, kept at the end (default: temporary)")
+    parser.add_argument("--data-dir", help="directory for the stored bytes, while it runs (default: /tmp)")
     parser.add_argument("--clock-speed", type=float, default=1.0, help="emulated seconds per second (default 1)")
     parser.add_argument("--hourly-limit", type=int, default=500, help="API calls an hour; 0: unlimited (default 500)")
     parser.add_argument("--daily-limit", type=int, default=0, help="API calls a day; 0: unlimited (default)")
@@ -60,17 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         api_key=options.api_key, data_dir=options.data_dir, clock_speed=options.clock_speed,
     )  # fmt: skip
     try:
-        emulator.start()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            emulator.start()
     except (OSError, OverflowError) as error:
         print(f"cloudhpc-emulator: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return _EXIT_PORT
     try:
         emulator.control.set_quota(options.hourly_limit, options.daily_limit)
-        if options.host not in ("127.0.0.1", "::1", "localhost"):
-            print(
-                f"WARNING: listening on {options.host}: whoever reaches it and has the key runs scripts here.",
-                file=sys.stderr,
-            )
+        for warning in caught:
+            print(f"WARNING: {warning.message}", file=sys.stderr)
         print(f"cloudHPC emulator at   {emulator.url}")
         print(f"API key                {emulator.api_key}")
         print(f"API page               {emulator.url}/en/catuser/view-api")

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_provider_cloudhpc.emulator.accounts import new_key
 from airflow_provider_cloudhpc.emulator.faults import Fault
 from airflow_provider_cloudhpc.emulator.quota import Window
-from airflow_provider_cloudhpc.emulator.settings import Settings
+from airflow_provider_cloudhpc.emulator.settings import CPUS, RAMS, Settings
 from airflow_provider_cloudhpc.emulator.simulations import Ending, Plan, Simulation
-from airflow_provider_cloudhpc.emulator.storage import check_path
+from airflow_provider_cloudhpc.emulator.storage import StorageError, check_path
 
 if TYPE_CHECKING:
     from airflow_provider_cloudhpc.emulator.world import World
@@ -68,7 +68,12 @@ class Control:
         :return: their ids
         """
         plan = Plan(pending, running, ending, output, _as_bytes(results))
-        owner = self._world.accounts.get(user)
+        owner, folder, mesh = self._world.accounts.get(user), _path(folder, "folder"), _path(mesh, "mesh")
+        for name, value, offered in (("cpu", cpu, CPUS), ("ram", ram, RAMS), ("nopre", nopre, (0, 1))):
+            if value not in offered:
+                raise ValueError(f"{name} is one of {', '.join(map(str, offered))}; not {value!r}")
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"count is a whole number from 1 on; not {count!r}")
         return [
             self._world.scheduler.launch(
                 owner, cpu=cpu, ram=ram, script=script, folder=folder, mesh=mesh, nopre=nopre, plan=plan
@@ -137,6 +142,8 @@ class Control:
         :param options: what the kind takes
         :return: the fault's number, for ``clear_faults``
         """
+        if user is not None:
+            self._world.accounts.get(user)
         return self._world.faults.add(Fault(kind, endpoint, times, float(rate), skip, user, options)).id
 
     def faults(self) -> list[dict[str, Any]]:
@@ -175,9 +182,8 @@ class Control:
         quota, now = self._world.accounts.get(user).quota, self._world.clock.now()
         for part, limit, used in (("hourly", hourly_limit, hourly_used), ("daily", daily_limit, daily_used)):
             old: Window = getattr(quota, part)
-            new = Window(old.length, old.limit if limit is None else int(limit), window or old.kind)
-            new.add(now, old.used(now) if used is None else int(used))
-            setattr(quota, part, new)
+            new = old.changed(now, limit, window)
+            setattr(quota, part, new if used is None else new.emptied(now, used))
 
     def add_user(self, name: str, key: str | None = None) -> str:
         """Add an account with its own storage, simulations and quota. Returns its key."""
@@ -199,10 +205,9 @@ class Control:
 
     def file(self, path: str, content: str | bytes = b"", *, user: str | None = None, listed: bool = True) -> int:
         """Put a file into the storage, in the listings at once unless told otherwise. Returns its id."""
-        data = content.encode() if isinstance(content, str) else content
-        owner = self._world.accounts.get(user).name
-        blob = self._world.blobs.from_bytes(data, self._world.clock.now())
-        return self._world.store(owner, check_path(path, "path"), blob, listed).id
+        owner, path = self._world.accounts.get(user).name, _path(path, "path")
+        blob = self._world.blobs.from_bytes(_content(content), self._world.clock.now())
+        return self._world.store(owner, path, blob, listed).id
 
     def read(self, path: str, *, user: str | None = None) -> bytes:
         """A stored file's bytes."""
@@ -239,4 +244,17 @@ def call(control: Control, name: str, arguments: dict[str, Any]) -> Any:
 
 
 def _as_bytes(results: dict[str, Any] | None) -> dict[str, bytes]:
-    return {name: c.encode() if isinstance(c, str) else bytes(c) for name, c in (results or {}).items()}
+    return {_path(name, "result"): _content(content) for name, content in (results or {}).items()}
+
+
+def _content(content: Any) -> bytes:
+    if not isinstance(content, (str, bytes)):
+        raise ValueError(f"a file's content is text or bytes; not {type(content).__name__}")
+    return content.encode() if isinstance(content, str) else content
+
+
+def _path(path: str, what: str) -> str:
+    try:
+        return check_path(path, what)
+    except StorageError as error:
+        raise ValueError(str(error)) from None

@@ -29,7 +29,12 @@ API = (
     ("DELETE", "/user/delete-cache"),
 )
 
-_PATTERNS = [(re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)) + r"/?"), template) for _, template in API]
+_PATTERNS = [(re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template))), template) for _, template in API]
+
+
+def plain_path(path: str) -> str:
+    """A path as web servers take it: slashes that repeat are one, and one at the end says nothing."""
+    return re.sub(r"/{2,}", "/", path).rstrip("/") or "/"
 
 
 def identify(path: str, store: bool) -> tuple[str, str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from airflow_provider_cloudhpc.emulator.endpoints import API, SIGNED_URL
 from airflow_provider_cloudhpc.emulator.ledger import endpoint_matches
 
 #: kind -> what it does. Times are virtual seconds unless said otherwise.
@@ -59,16 +61,51 @@ class Fault:
         return asdict(self)
 
 
-_OPTIONS: dict[str, set[str]] = {
-    "rate_limit": {"retry_after", "http_date"},
-    "unavailable": {"retry_after", "http_date"},
-    "html": {"status"},
-    "reset_before": {"at_bytes"},
-    "late_effect": {"after"},
-    "slow": {"delay", "bytes_per_second"},
-    "truncated": {"at_bytes", "reset"},
+_NUMBER = "a number from 0 on"
+_STATUS = "an HTTP status from 200 to 599"
+_FLAG = "true or false"
+#: What an option may be.
+_OPTION_KINDS: dict[str, Callable[[Any], bool]] = {
+    _NUMBER: lambda value: isinstance(value, (int, float)) and value >= 0,
+    _STATUS: lambda value: isinstance(value, int) and 200 <= value <= 599,
+    _FLAG: lambda value: isinstance(value, bool),
+}
+_OPTIONS: dict[str, dict[str, str]] = {
+    "rate_limit": {"retry_after": _NUMBER, "http_date": _FLAG},
+    "unavailable": {"retry_after": _NUMBER, "http_date": _FLAG},
+    "html": {"status": _STATUS},
+    "reset_before": {"at_bytes": _NUMBER},
+    "late_effect": {"after": _NUMBER},
+    "slow": {"delay": _NUMBER, "bytes_per_second": _NUMBER},
+    "truncated": {"at_bytes": _NUMBER, "reset": _FLAG},
 }
 _STORE_ONLY = {"wrong_hash", "changed"}
+_STORE = tuple((method, SIGNED_URL) for method in ("PUT", "GET", "HEAD"))
+
+
+def check(fault: Fault) -> None:
+    """
+    Whether a fault can ever strike.
+
+    :raises ValueError: where it cannot, saying why and what there is
+    """
+    if fault.kind not in KINDS:
+        raise ValueError(f"unknown fault {fault.kind!r}; there are: {', '.join(KINDS)}")
+    known = _OPTIONS.get(fault.kind, {})
+    if unknown := fault.options.keys() - known.keys():
+        takes = ", ".join(sorted(known)) or "none"
+        raise ValueError(f"{fault.kind} takes no option {', '.join(sorted(unknown))}; it takes: {takes}")
+    for name, value in fault.options.items():
+        if not _OPTION_KINDS[known[name]](value):
+            raise ValueError(f"{name} is {known[name]}; not {value!r}")
+    if not 0 <= fault.rate <= 1:
+        raise ValueError(f"rate {fault.rate} is no chance between 0 and 1")
+    if (fault.times is not None and fault.times < 1) or fault.skip < 0:
+        raise ValueError("times is a number from 1 on or None for no end, skip one from 0 on")
+    there = _STORE if fault.kind in _STORE_ONLY else (*API, *_STORE)
+    if not any(endpoint_matches(fault.endpoint, *endpoint) for endpoint in there):
+        names = ", ".join(f"{method} {template}" for method, template in there)
+        raise ValueError(f"no endpoint {fault.endpoint!r} for {fault.kind}; there are: {names}")
 
 
 class FaultBook:
@@ -83,16 +120,9 @@ class FaultBook:
         """
         Put a fault in waiting.
 
-        :raises ValueError: for an unknown kind or option, naming those there are
+        :raises ValueError: for one that can never strike
         """
-        if fault.kind not in KINDS:
-            raise ValueError(f"unknown fault {fault.kind!r}; there are: {', '.join(KINDS)}")
-        unknown = fault.options.keys() - _OPTIONS.get(fault.kind, set())
-        if unknown:
-            known = ", ".join(sorted(_OPTIONS.get(fault.kind, set()))) or "none"
-            raise ValueError(f"{fault.kind} takes no option {', '.join(sorted(unknown))}; it takes: {known}")
-        if not 0 <= fault.rate <= 1:
-            raise ValueError(f"rate {fault.rate} is no chance between 0 and 1")
+        check(fault)
         fault.id = next(self._ids)
         self._faults.append(fault)
         return fault

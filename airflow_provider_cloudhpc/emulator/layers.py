@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import Headers, MutableHeaders
 
 from airflow_provider_cloudhpc.emulator import answers
-from airflow_provider_cloudhpc.emulator.endpoints import identify
+from airflow_provider_cloudhpc.emulator.endpoints import identify, plain_path
 from airflow_provider_cloudhpc.emulator.ledger import Call
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ class Guard:
         """Let a request in or not."""
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        if len(headers.getlist("host")) != 1 or not self._known(headers["host"]):
+        hosts = headers.getlist("host")
+        # HTTP/1.0 knows no Host; a browser always sends one.
+        if len(hosts) > 1 or not (self._known(hosts[0]) if hosts else scope["http_version"] == "1.0"):
             await answers.errors("This host name is not served here (see --allow-host).", 421)(scope, receive, send)
             return
         # "null" is what sandboxed pages and local files send.
@@ -73,7 +75,10 @@ class Recorder:
         """Record and pass on."""
         world = self._world
         world.pump()
-        surface, template = identify(scope["path"], self._is_store(scope))
+        store = self._is_store(scope)
+        if not store:
+            scope["path"] = plain_path(scope["path"])
+        surface, template = identify(scope["path"], store)
         user = world.accounts.by_key(Headers(scope=scope).get("x-api-key", "")) if surface == "api" else None
         call = Call(world.clock.now(), user.name if user else None, scope["method"], template, surface)
         scope[CALL], scope[USER] = call, user

@@ -48,6 +48,28 @@ class Window:
         """Count calls."""
         self._times.extend([now] * calls)
 
+    def changed(self, now: float, limit: int | None, kind: str | None) -> Window:
+        """
+        The same calls under another rule; what is None stays.
+
+        :raises ValueError: for a limit or a kind that there is not
+        """
+        self.used(now)
+        if kind not in (None, "fixed", "rolling"):
+            raise ValueError(f"window is fixed or rolling; not {kind!r}")
+        limit = self.limit if limit is None else _count(limit, "a limit")
+        return Window(self.length, limit, self.kind if kind is None else kind, self._times)  # type: ignore[arg-type]
+
+    def emptied(self, now: float, used: int) -> Window:
+        """The same rule, and calls that were all made just now."""
+        return Window(self.length, self.limit, self.kind, [now] * _count(used, "a number of calls"))
+
+
+def _count(value: int, what: str) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"{what} is a whole number from 0 on; not {value!r}")
+    return value
+
 
 @dataclass
 class Quota:

@@ -5,22 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import shutil
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from airflow_provider_cloudhpc.emulator import workdir
 from airflow_provider_cloudhpc.emulator.ledger import Launch, Stop
+from airflow_provider_cloudhpc.emulator.machines import Input, Machine
 from airflow_provider_cloudhpc.emulator.settings import RESULT_INTERVAL
 from airflow_provider_cloudhpc.emulator.simulations import CRASH_OUTPUT, ENDINGS, Ending, Plan, Simulation, Status
-from airflow_provider_cloudhpc.emulator.solvers import Limits, start_run
+from airflow_provider_cloudhpc.emulator.solvers import Limits
 
 if TYPE_CHECKING:
     from airflow_provider_cloudhpc.emulator.accounts import User
     from airflow_provider_cloudhpc.emulator.blobs import Blob
     from airflow_provider_cloudhpc.emulator.world import World
+
+_log = logging.getLogger(__name__)
 
 
 class NotPossible(Exception):
@@ -51,13 +54,13 @@ class Scheduler:
 
     def launch(
         self, user: User, *, cpu: int, ram: str, script: str, folder: str, mesh: str = "", nopre: int = 0,
-        plan: Plan | None = None,
+        clean: int = 0, plan: Plan | None = None,
     ) -> Simulation:  # fmt: skip
         """Accept a simulation: from here on it exists and will bill. ``POST /simulation/add``."""
         now, settings = self._world.clock.now(), self._world.settings
         plan = plan or self._planned(script)
         simulation = Simulation(
-            next(self._ids), user.name, user.id, cpu, ram, script, folder, mesh, nopre, now, plan=plan,
+            next(self._ids), user.name, user.id, cpu, ram, script, folder, mesh, nopre, now, clean=clean, plan=plan,
             held=settings.hold_launches, listed_at=now + settings.simulation_lag,
         )  # fmt: skip
         self.all[simulation.id] = simulation
@@ -100,59 +103,56 @@ class Scheduler:
         self._changed()
         plan = simulation.plan
         if plan is None:
-            self._world.spawn(self._start(simulation))
+            simulation.machine = Machine(self._directory / f"{simulation.id}-{simulation.restarts}")
+            self._world.spawn(self._start(simulation, simulation.machine, when))
             self._world.agenda.at(when + RESULT_INTERVAL, lambda due: self._save_from_time_to_time(simulation, due))
         elif plan.running is not None:
             self._step(simulation, when + plan.running, lambda s, due: self._end(s, due, plan.ending))
 
-    async def _start(self, simulation: Simulation) -> None:
-        """Lay out the case and start the solver; both may take a while, so in a thread."""
+    async def _start(self, simulation: Simulation, machine: Machine, when: float) -> None:
+        await machine.start(
+            self._input(simulation, simulation.folder), self._input(simulation, simulation.mesh) if simulation.mesh
+            else None, script=simulation.script, cpu=simulation.cpu, ram=simulation.ram, limits=self._limits,
+            clock=self._world.clock.now, started=when, seed=simulation.id,
+        )  # fmt: skip
+        if simulation.machine is machine:
+            self._at_work.add(simulation)
+            if simulation.stop_signal:
+                self._signal(simulation)
+
+    def _input(self, simulation: Simulation, folder: str) -> Input:
         storage = self._world.storage(simulation.user)
-        files, mesh = storage.folder_files(simulation.folder), storage.folder_files(simulation.mesh)
-        directory = self._directory_of(simulation)
-        speed = self._world.clock.speed
-
-        def start() -> None:
-            shutil.rmtree(directory, ignore_errors=True)
-            message = workdir.prepare(directory / "case", files)
-            mesh_dir = directory / "mesh" if simulation.mesh else None
-            if mesh_dir:
-                message += workdir.prepare(mesh_dir, mesh)
-            simulation.log += message
-            simulation.run = start_run(
-                script=simulation.script, cpu=simulation.cpu, ram=simulation.ram, workdir=directory / "case",
-                limits=self._limits, clock_speed=speed or 1.0, mesh_dir=mesh_dir, seed=simulation.id,
-            )  # fmt: skip
-
-        await asyncio.to_thread(start)
-        self._at_work.add(simulation)
-        if not simulation.status.active or simulation.id not in self.all:
-            self._drop_run(simulation)
-        elif simulation.stop_signal:
-            self._signal(simulation)
-
-    def _directory_of(self, simulation: Simulation) -> Path:
-        return self._directory / f"{simulation.id}-{simulation.restarts}"
+        node, archive = storage.folder(folder), storage.root_archive(folder)
+        return Input(
+            folder,
+            None
+            if node is None
+            else [(PurePosixPath(f.name).relative_to(folder), f.blob.path) for f in node.files() if f.blob],
+            (archive.name, archive.blob.path) if archive and archive.blob else None,
+        )
 
     def poll(self) -> None:
         """Notice which solvers have ended."""
         for simulation in list(self._at_work):
-            run = simulation.run
-            if run and not simulation.held and not simulation.collecting and run.poll() is not None:
-                simulation.collecting = True
-                self._world.spawn(self._collect(simulation))
+            machine = simulation.machine
+            if machine and not simulation.held and not machine.collecting and machine.ended:
+                machine.collecting = True
+                self._world.spawn(self._collect(simulation, machine))
 
-    async def _collect(self, simulation: Simulation) -> None:
+    @property
+    def busy(self) -> bool:
+        """Whether any solver is at work."""
+        return bool(self._at_work)
+
+    async def _collect(self, simulation: Simulation, machine: Machine) -> None:
         """A solver ended: save what it left (unless it was killed by a hard stop), write the record."""
-        run = simulation.run
-        if run is None:
+        saved = simulation.stop_signal == "SIGINT" or await self._save(simulation, machine)
+        run = machine.run
+        if simulation.machine is not machine or run is None:
             return
-        if simulation.stop_signal != "SIGINT":
-            await self._save(simulation)
-        if simulation.run is not run or not simulation.status.active:
-            return
-        ending: Ending = "stopped" if simulation.stop_signal else "error" if run.failed else "completed"
-        self._end(simulation, self._world.clock.now(), ending)
+        failed = run.failed or not saved
+        ending: Ending = "stopped" if simulation.stop_signal else "error" if failed else "completed"
+        self._end(simulation, run.ended_at or self._world.clock.now(), ending)
 
     def _end(
         self,
@@ -163,7 +163,7 @@ class Scheduler:
         results: dict[str, bytes] | None = None,
     ) -> None:
         plan = simulation.plan
-        self._drop_run(simulation)
+        self._drop_machine(simulation)
         simulation.log += output or (plan.output if plan else "")
         if ending == "crashed" and not (output or (plan and plan.output)):
             simulation.log += CRASH_OUTPUT
@@ -177,41 +177,45 @@ class Scheduler:
             simulation.next_step.cancelled = True
         self._changed()
 
-    def _drop_run(self, simulation: Simulation) -> None:
+    def _drop_machine(self, simulation: Simulation) -> None:
         """Whatever still runs ends now; its output is kept, its directory is not."""
         self._at_work.discard(simulation)
-        run, simulation.run = simulation.run, None
-        if run:
-            if run.poll() is None:
-                run.kill()
-            simulation.log += run.output()
-            shutil.rmtree(self._directory_of(simulation), ignore_errors=True)
+        machine, simulation.machine = simulation.machine, None
+        if machine:
+            simulation.log += machine.drop()
 
     # -- results
 
-    async def _save(self, simulation: Simulation) -> None:
-        """Upload the result archives of what is there now."""
-        run = simulation.run
-        if run is None:
-            return
-        target = self._directory_of(simulation) / "results"
-        now = self._world.clock.now()
-
-        def pack() -> list[tuple[str, Blob]]:
-            shutil.rmtree(target, ignore_errors=True)
-            return [(path.name, self._world.blobs.from_file(path, now)) for path in run.pack_results(target)]
-
-        for name, blob in await asyncio.to_thread(pack):
-            self._keep(simulation, name, blob)
+    async def _save(self, simulation: Simulation, machine: Machine) -> bool:
+        """Upload the result archives of what is there now; False where that failed."""
+        try:
+            saved = await machine.save(self._world.blobs, self._world.clock.now())
+        except Exception as error:  # a full disk, say: a solver that has ended must not count as running
+            if simulation.machine is not machine:  # it ended, or was taken away, amid the packing
+                return False
+            _log.exception("results of simulation %s could not be saved", simulation.id)
+            simulation.log += f"@@@ ERROR: results could not be saved: {type(error).__name__}: {error}\n"
+            return False
+        for name, blob in saved:
+            if simulation.machine is machine:
+                self._keep(simulation, name, blob)
+            else:
+                self._world.drop(blob)
+        return True
 
     def _keep(self, simulation: Simulation, name: str, blob: Blob) -> None:
         path = f"{simulation.folder}/{name}"
         self._world.store_result(simulation.user, path, blob)
         simulation.result_paths.add(path)
 
+    def _save_soon(self, simulation: Simulation) -> None:
+        machine = simulation.machine
+        if machine and machine.ask_to_save():
+            self._world.spawn(self._save(simulation, machine))
+
     def _save_from_time_to_time(self, simulation: Simulation, when: float) -> None:
         if simulation.status == Status.RUNNING:
-            self._world.spawn(self._save(simulation))
+            self._save_soon(simulation)
             self._world.agenda.at(when + RESULT_INTERVAL, lambda due: self._save_from_time_to_time(simulation, due))
 
     def sync(self, simulation: Simulation) -> None:
@@ -222,7 +226,7 @@ class Scheduler:
         """
         if simulation.status != Status.RUNNING:
             raise NotPossible(f"simulation {simulation.id} is not running")
-        self._world.spawn(self._save(simulation))
+        self._save_soon(simulation)
 
     # -- stop, hold, advance
 
@@ -244,14 +248,17 @@ class Scheduler:
         if was == Status.PENDING:
             self._step(simulation, now, lambda s, due: self._end(s, due, "stopped"))
         elif simulation.plan is not None:
-            wait = self._world.settings.soft_stop_seconds if signal == "SIGTSTP" else 0.0
+            wait = self._world.settings.soft_stop_seconds if simulation.stop_signal == "SIGTSTP" else 0.0
             self._step(simulation, now + wait, lambda s, due: self._end(s, due, "stopped"))
-        elif simulation.run:
+        else:
             self._signal(simulation)
 
     def _signal(self, simulation: Simulation) -> None:
-        if simulation.run:
-            simulation.run.kill() if simulation.stop_signal == "SIGINT" else simulation.run.soft_stop()
+        run = simulation.machine.run if simulation.machine else None
+        if run and simulation.stop_signal == "SIGINT":
+            self._world.spawn(asyncio.to_thread(run.kill))  # it waits until all is gone
+        elif run:
+            run.soft_stop()
 
     def release(self, simulation: Simulation) -> None:
         """Let a held simulation go on."""
@@ -304,10 +311,10 @@ class Scheduler:
         if simulation.status != Status.RUNNING:
             raise NotPossible(f"simulation {simulation.id} is not running")
         now = self._world.clock.now()
-        self._drop_run(simulation)
+        self._drop_machine(simulation)
         simulation.log += "@@@ the spot machine was taken away; starting again on another one\n"
         simulation.billed_seconds, simulation.started = simulation.seconds(now), None
-        simulation.status, simulation.collecting = Status.PENDING, False
+        simulation.status = Status.PENDING
         simulation.restarts += 1
         wait = simulation.plan.pending if simulation.plan else self._world.settings.pending_seconds
         self._step(simulation, now + wait, self._begin)
@@ -321,6 +328,6 @@ class Scheduler:
         for simulation in simulations:
             if simulation.status.active:
                 simulation.status = Status.STOPPED
-            self._drop_run(simulation)
+            self._drop_machine(simulation)
         shutil.rmtree(self._directory, ignore_errors=True)
         self._changed()

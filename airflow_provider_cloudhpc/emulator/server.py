@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import shutil
 import socket
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -36,13 +38,15 @@ class CloudHPCEmulator:
     :param port: of the API, default 0: a free one
     :param store_port: of the object store behind signed URLs, default 0: a free one
     :param host: address to listen on, default loopback
-    :param allowed_hosts: host names that requests may be for, besides loopback
+    :param allowed_hosts: host names that requests may be for, besides loopback and ``host``
     :param api_key: key of the default user, default random
     :param clock_speed: virtual seconds per real second, default 1
-    :param data_dir: where the stored files live; default a temporary directory that is removed at the end
+    :param data_dir: directory in which the stored files live as long as it runs, default the system's for temporary
+        files; it needs the room
     :param limits: what a solver that really runs may use
     :param settings: further knobs by name, see :class:`~airflow_provider_cloudhpc.emulator.settings.Settings`
     :raises OSError: on start, where a port is taken
+    :raises ValueError: for a knob or a value that there is not
     """
 
     def __init__(
@@ -60,15 +64,18 @@ class CloudHPCEmulator:
     ) -> None:
         self._ports = port, store_port
         self._host = host
-        self._allowed_hosts = tuple(allowed_hosts)
+        self._allowed_hosts = (host, *allowed_hosts)
         self._api_key, self._clock_speed = api_key, clock_speed
-        self._data_dir = Path(data_dir) if data_dir else None
+        self._data_dir = data_dir
         self._limits = limits or Limits()
         self._settings = Settings(**settings)
         self._server: uvicorn.Server | None = None
 
     def start(self) -> Self:
         """Listen on both ports and serve in a thread; returns once it answers."""
+        if not _is_loopback(self._host):
+            message = f"the emulator listens on {self._host}: whoever reaches it and has the key runs scripts here"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
         sockets = []
         try:
             for port in self._ports:
@@ -78,7 +85,7 @@ class CloudHPCEmulator:
                 sock.close()
             raise
         self.port, self.store_port = (sock.getsockname()[1] for sock in sockets)
-        self._directory = self._data_dir or Path(tempfile.mkdtemp(prefix="cloudhpc-emulator-"))
+        self._directory = Path(tempfile.mkdtemp(prefix="cloudhpc-emulator-", dir=self._data_dir))
         self._world = World(self._directory, self._settings, self._limits, self._api_key, self._clock_speed)
         self._control = Control(self._world)
         config = uvicorn.Config(
@@ -120,8 +127,7 @@ class CloudHPCEmulator:
         self._server.should_exit = True
         self._thread.join(timeout=15)
         self._server = None
-        if self._data_dir is None:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def __enter__(self) -> Self:
         """Start."""
@@ -195,6 +201,13 @@ class _FromAnyThread:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._target, name)
         return lambda *args, **kwargs: self._in_loop(lambda: method(*args, **kwargs))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 CPUS = (1, 2, 4, 8, 16, 32, 48, 64, 96, 112, 192, 224)
 RAMS = ("highcpu", "standard", "highmem", "hypercpu", "basegpu", "highcore", "hypercore")
@@ -65,6 +66,10 @@ class Settings:
     :param simulation_lag: how long the listing of simulations misses a new one
     :param storage_lag: how long the storage listing misses a file after the cache was deleted
     :param hold_launches: hold every new simulation in PENDING until it is released
+    :param unknown_folder: a launch in a folder that is not there is ``refused``, or ``accepted``: then the run says
+        ``FOLDER ... not detected`` and ends with ERROR
+    :param signed_head: whether a signed URL to read may be asked with HEAD too
+    :raises ValueError: for a value that a knob does not have
     """
 
     pending_seconds: float = 1.0
@@ -81,3 +86,27 @@ class Settings:
     simulation_lag: float = 0.0
     storage_lag: float = 0.0
     hold_launches: bool = False
+    unknown_folder: Literal["refused", "accepted"] = "refused"
+    signed_head: bool = True
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(Settings)
+        for knob in fields(self):
+            setattr(self, knob.name, _checked(knob.name, getattr(self, knob.name), hints[knob.name]))
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    """A knob's value, or an error that says what it may be."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{name} is one of {', '.join(get_args(kind))}; not {value!r}")
+        return value
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is true or false; not {value!r}")
+        return value
+    least = 1 if kind is int else 0
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value != kind(value) or value < least:
+        raise ValueError(f"{name} is {'a whole number' if kind is int else 'a number'} from {least} on; not {value!r}")
+    return kind(value)

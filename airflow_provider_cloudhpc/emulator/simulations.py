@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_cloudhpc.emulator.clock import Entry, service_date
 from airflow_provider_cloudhpc.emulator.ledger import Bill
 from airflow_provider_cloudhpc.emulator.settings import EUR_PER_CPU_HOUR, PREEMPTIBLE_FACTOR
-from airflow_provider_cloudhpc.emulator.solvers import Run
+
+if TYPE_CHECKING:
+    from airflow_provider_cloudhpc.emulator.machines import Machine
 
 
 class Status(IntEnum):
@@ -66,6 +68,9 @@ class Plan:
     def __post_init__(self) -> None:
         if self.ending not in ENDINGS:
             raise ValueError(f"unknown ending {self.ending!r}; there are: {', '.join(ENDINGS)}")
+        for name, seconds in (("pending", self.pending), ("running", self.running)):
+            if seconds is not None and not (isinstance(seconds, (int, float)) and seconds >= 0):
+                raise ValueError(f"{name} is a number of seconds from 0 on; not {seconds!r}")
 
 
 @dataclass(eq=False)
@@ -85,13 +90,12 @@ class Simulation:
     clean: int = 0
     status: Status = Status.PENDING
     plan: Plan | None = None
-    run: Run | None = None
+    machine: Machine | None = None
     started: float | None = None
     ended: float | None = None
     billed_seconds: float = 0.0
     held: bool = False
     stop_signal: str | None = None
-    collecting: bool = False
     restarts: int = 0
     listed_at: float = 0.0
     log: str = ""
@@ -112,7 +116,8 @@ class Simulation:
 
     def output(self) -> str:
         """The platform's log up to now."""
-        return self.log + (self.run.output() if self.run else "")
+        run = self.machine.run if self.machine else None
+        return self.log + (run.output() if run else "")
 
     def record(self, now: float) -> dict[str, Any]:
         """The record as it goes over the wire (with plain numbers), without output."""

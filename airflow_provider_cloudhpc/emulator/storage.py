@@ -11,11 +11,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from airflow_provider_cloudhpc.emulator.blobs import Blob
 from airflow_provider_cloudhpc.emulator.clock import storage_date
+from airflow_provider_cloudhpc.emulator.workdir import UNPACKERS
 
 SORT_FIELDS = ("id", "name", "basename", "dirname", "type", "size", "timeCreated")
 FORBIDDEN_CHARACTERS = frozenset(",()'$~\"#*?")
@@ -174,11 +174,15 @@ class Storage:
                 self.delete(node)
         paths.clear()
 
-    def folder_files(self, folder: str) -> list[tuple[PurePosixPath, Path]]:
-        """Every file of a folder, listed or not: its name inside the folder, and where its bytes are."""
-        node = self.find(folder) if folder else None
-        files = node.files() if node else ()
-        return [(PurePosixPath(file.name).relative_to(folder), file.blob.path) for file in files if file.blob]
+    def folder(self, path: str) -> Node | None:
+        """A folder by its path, listed or not."""
+        node = self.find(path) if path else None
+        return node if node and node.is_dir else None
+
+    def root_archive(self, folder: str) -> Node | None:
+        """An archive in the root that is named like a folder: it stands for it."""
+        found = ((self.root.children or {}).get(folder + suffix) for suffix in UNPACKERS)
+        return next((node for node in found if node and not node.is_dir), None)
 
     def reveal(self, node: Node) -> None:
         """Let the listings show a file as it is now."""

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
+import subprocess
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 #: Most that archives may unpack to, in bytes and in members: a bomb must not fill the disk.
 MAX_BYTES = 20 * 1024**3
 MAX_MEMBERS = 200_000
+_BLOCK = 1 << 20
 
-_TAR = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar")
 _RESULTS = (
     "FDS.tar.gz",
     "OPENFOAM-",
@@ -24,50 +27,104 @@ _RESULTS = (
 )
 
 
-def prepare(directory: Path, files: list[tuple[PurePosixPath, Path]]) -> str:
+class NoCase(Exception):
+    """There is nothing to be run; the message is the platform's own."""
+
+
+def prepare(
+    directory: Path,
+    folder: str,
+    files: list[tuple[PurePosixPath, Path]] | None,
+    archive: tuple[str, Path] | None = None,
+) -> str:
     """
     Lay out a case.
 
     :param directory: where; made
-    :param files: name inside the folder, and where the bytes are
+    :param folder: the storage folder's name
+    :param files: name inside the folder, and where the bytes are; None where there is no such folder
+    :param archive: name and bytes of an archive in the storage's root that is named like the folder, if there is one:
+        it holds the folder
     :return: what the platform has to say about it: ``@@@`` lines, empty where all is well
+    :raises NoCase: where nothing can be run
     """
+    if files is None and archive is None:
+        raise NoCase(f"FOLDER {folder} not detected")
     directory.mkdir(parents=True, exist_ok=True)
-    messages = ""
-    for name, source in files:
-        target = directory / name
-        if name.name.endswith(_TAR) or name.suffix == ".zip":
+    if archive is not None:
+        _take_folder(archive, folder, directory)
+    left_out = set()
+    for name, source in files or ():
+        if len(name.parts) > 1:
+            left_out.add(name.parts[0])
+        elif is_archive(name.name):
             # Results of an earlier run stay packed: they are no input.
             if not name.name.startswith(_RESULTS):
-                messages += _unpack(source, name, target.parent)
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-    return messages
-
-
-def _unpack(archive: Path, name: PurePosixPath, target: Path) -> str:
-    target.mkdir(parents=True, exist_ok=True)
-    try:
-        if name.suffix == ".zip":
-            _unpack_zip(archive, target)
+                _unpack(source, name.name, directory)
         else:
-            _unpack_tar(archive, target)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-        return f"@@@ ERROR: {name} not recognized as an available compressed format ({type(error).__name__})\n"
+            shutil.copyfile(source, directory / name)
+    if left_out:
+        return f"@@@ WARNING: subfolders only travel inside of an archive, left out: {', '.join(sorted(left_out))}\n"
     return ""
 
 
-def _unpack_tar(archive: Path, target: Path) -> None:
-    total = members = 0
+def is_archive(name: str) -> bool:
+    """Whether a file's name says that it is an archive."""
+    return name.endswith(tuple(UNPACKERS))
+
+
+def _take_folder(archive: tuple[str, Path], folder: str, directory: Path) -> None:
+    """An archive of the storage's root: what it holds of the folder."""
+    name, source = archive
+    whole = directory.with_name(directory.name + "-root")
+    _unpack(source, name, whole)
+    if not (whole / folder).is_dir():
+        raise NoCase(f"Not found folder {folder} inside of compressed file {name}")
+    shutil.copytree(whole / folder, directory, symlinks=True, dirs_exist_ok=True)
+    shutil.rmtree(whole)
+
+
+def _unpack(archive: Path, name: str, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    suffix = next(suffix for suffix in UNPACKERS if name.endswith(suffix))
+    try:
+        UNPACKERS[suffix](archive, name, target)
+    except NoCase:
+        raise
+    except Exception as error:  # what is raised is up to whoever made the archive
+        raise NoCase(f"{name} not recognized as an available compressed format ({type(error).__name__})") from None
+
+
+def _unpack_tar(archive: Path, name: str, target: Path) -> None:
     with tarfile.open(archive, "r:*") as tar:
-        for member in tar:
-            total, members = total + member.size, members + 1
-            _check_size(total, members)
-            tar.extract(member, target, filter="data")
+        _extract(tar, target)
+        # To the end: the checksum stands there.
+        while tar.fileobj is not None and tar.fileobj.read(_BLOCK):
+            pass
 
 
-def _unpack_zip(archive: Path, target: Path) -> None:
+def _extract(tar: tarfile.TarFile, target: Path) -> None:
+    total = members = 0
+    for member in tar:
+        total, members = total + member.size, members + 1
+        _check_size(total, members)
+        tar.extract(member, target, filter="data")
+
+
+def _unpack_xz(archive: Path, name: str, target: Path) -> None:
+    """A tar archive, or one file."""
+    try:
+        _unpack_tar(archive, name, target)
+    except tarfile.ReadError:
+        total = 0
+        with lzma.open(archive) as packed, (target / name.removesuffix(".xz")).open("wb") as file:
+            while block := packed.read(_BLOCK):
+                total += len(block)
+                _check_size(total, 1)
+                file.write(block)
+
+
+def _unpack_zip(archive: Path, name: str, target: Path) -> None:
     root = target.resolve()
     with zipfile.ZipFile(archive) as zipped:
         infos = zipped.infolist()
@@ -79,6 +136,38 @@ def _unpack_zip(archive: Path, target: Path) -> None:
             zipped.extract(info, target)
 
 
+def _unpack_with_program(archive: Path, name: str, target: Path) -> None:
+    """Formats that Python does not know."""
+    program = shutil.which("bsdtar")
+    if program is None:
+        suffix = PurePosixPath(name).suffix
+        raise NoCase(f"{name}: this machine cannot unpack {suffix}: it has no bsdtar (Debian: libarchive-tools)")
+
+    # It only translates, so that every archive is held against the same rules and limits.
+    with subprocess.Popen(
+        [program, "--format", "pax", "-cf", "-", f"@{archive}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as translated:  # fmt: skip
+        try:
+            with tarfile.open(fileobj=translated.stdout, mode="r|") as tar:
+                _extract(tar, target)
+        except BaseException:
+            translated.kill()
+            raise
+    if translated.returncode:
+        raise ValueError(f"{program} ended with {translated.returncode}")
+
+
 def _check_size(total: int, members: int) -> None:
     if total > MAX_BYTES or members > MAX_MEMBERS:
         raise ValueError("the archive holds too much")
+
+
+#: What an archive's name ends with -> how it is unpacked; the longer ending first.
+UNPACKERS: dict[str, Callable[[Path, str, Path], None]] = {
+    **dict.fromkeys((".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar"), _unpack_tar),
+    ".xz": _unpack_xz,
+    ".zip": _unpack_zip,
+    ".7z": _unpack_with_program,
+    ".rar": _unpack_with_program,
+}

@@ -50,7 +50,7 @@ class World:
         self.signer = Signer()
         self.control_token = secrets.token_urlsafe(24)
         self.page_session = secrets.token_urlsafe(24)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._start(api_key)
 
     def _start(self, api_key: str | None) -> None:
@@ -73,10 +73,11 @@ class World:
     def storage(self, user: str) -> Storage:
         """An account's storage."""
         if user not in self._storages:
-            self._storages[user] = Storage(self._drop)
+            self._storages[user] = Storage(self.drop)
         return self._storages[user]
 
-    def _drop(self, blob: Blob) -> None:
+    def drop(self, blob: Blob) -> None:
+        """Forget a blob's bytes."""
         blob.path.unlink(missing_ok=True)
 
     # -- uploads and the listings' cache
@@ -95,7 +96,7 @@ class World:
         try:
             self.store(user, path, blob, listed=True)
         except StorageError:
-            self._drop(blob)
+            self.drop(blob)
 
     def _reveal(self, storage: Storage, node: Node, blob: Blob) -> None:
         if node.blob is blob:
@@ -136,13 +137,13 @@ class World:
 
     # -- time
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """Do something short in the background; ``settle`` waits for it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             _log.error("background work failed", exc_info=error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -42,6 +43,9 @@ def store_app(world: World) -> Starlette:
         except ClientDisconnect:
             writer.discard()
             return Response(status_code=400)
+        except BaseException:  # a full disk, the emulator's end
+            writer.discard()
+            raise
         blob = writer.finish(world.clock.now(), headers.get("content-type", ""))
         user, _, path = name.partition("/")
         try:
@@ -53,7 +57,8 @@ def store_app(world: World) -> Starlette:
         return Response(headers=_object_headers(blob))
 
     async def get(request: Request) -> Response:
-        name, refusal = _checked(world, request)
+        reads = "GET" if world.settings.signed_head else request.method
+        name, refusal = _checked(world, request, reads)
         if refusal:
             return refusal
         node = _node(world, name)
@@ -64,12 +69,13 @@ def store_app(world: World) -> Starlette:
             **_object_headers(blob),
             "accept-ranges": "bytes",
             "content-type": blob.content_type or "application/octet-stream",
+            "last-modified": formatdate(blob.created, usegmt=True),
         }
         start, end = 0, blob.size
         wanted = request.headers.get("range", "")
         condition = request.headers.get("if-range")
         status = 200
-        if wanted and condition in (None, blob.etag):
+        if wanted and condition in (None, blob.etag, headers["last-modified"]):
             span = _range(wanted, blob.size)
             if span == (0, 0):
                 answer = store_error(416, "InvalidRange", "The requested range cannot be satisfied.")
@@ -80,6 +86,8 @@ def store_app(world: World) -> Starlette:
                 status = 206
                 headers["content-range"] = f"bytes {start}-{end - 1}/{blob.size}"
         headers["content-length"] = str(end - start)
+        if request.method == "HEAD":
+            return Response(status_code=status, headers=headers)
         return StreamingResponse(_bytes(world, blob, start, end), status, headers)
 
     async def other(request: Request) -> Response:
@@ -89,8 +97,7 @@ def store_app(world: World) -> Starlette:
     return Starlette(
         routes=[
             Route(everything, put, methods=["PUT"]),
-            # Starlette adds HEAD to GET by itself: the signature is for GET alone.
-            Route(everything, get, methods=["GET"]),
+            Route(everything, get, methods=["GET", "HEAD"]),
             Route(everything, other, methods=["POST", "DELETE", "PATCH", "OPTIONS"]),
         ]
     )
@@ -100,7 +107,7 @@ def _object_headers(blob: Blob) -> dict[str, str]:
     return {"etag": blob.etag, "x-goog-hash": blob.goog_hash, "x-goog-generation": str(blob.generation)}
 
 
-def _checked(world: World, request: Request) -> tuple[str, Response | None]:
+def _checked(world: World, request: Request, method: str = "PUT") -> tuple[str, Response | None]:
     """The object's name, and the refusal where the request is not allowed."""
     # The server has decoded it already: once more, and a name with a percent sign would be another.
     bucket, _, name = request.scope["path"].lstrip("/").partition("/")
@@ -111,7 +118,7 @@ def _checked(world: World, request: Request) -> tuple[str, Response | None]:
         detail = "other credentials came along with a signed URL"
         return name, _violation(world, request, 400, "InvalidArgument", "credentials-sent-to-store", detail)
     refusal = world.signer.check(
-        request.method,
+        method,
         request.headers.get("host", ""),
         name if bucket == world.signer.bucket else "",
         request.url.query,

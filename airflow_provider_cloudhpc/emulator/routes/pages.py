@@ -95,7 +95,10 @@ def router(world: World) -> APIRouter:
             "cut": len(output) > _TAIL,
         }
 
-    @routes.get("/")
+    def find(id_: str) -> Simulation | None:
+        return world.scheduler.all.get(int(id_)) if id_.isascii() and id_.isdecimal() and len(id_) < 19 else None
+
+    @routes.api_route("/", methods=["GET", "HEAD"])
     async def overview() -> Response:
         return page("overview", "Overview", "/live/overview", **overview_values())
 
@@ -103,9 +106,9 @@ def router(world: World) -> APIRouter:
     async def live_overview(request: Request) -> Response:
         return refreshed(request, "overview", **overview_values())
 
-    @routes.get("/en/simulation/view/{id}")
-    async def simulation_page(id: int) -> Response:
-        simulation = world.scheduler.all.get(id)
+    @routes.api_route("/en/simulation/view/{id}", methods=["GET", "HEAD"])
+    async def simulation_page(id: str) -> Response:
+        simulation = find(id)
         if simulation is None:
             content = render("_missing.html", id=id)
             return HTMLResponse(render("page.html", title="Not found", live="", content=content), 404, _HEADERS)
@@ -113,13 +116,13 @@ def router(world: World) -> APIRouter:
         return page("simulation", f"Simulation {id}", f"/live/simulation/{id}", **values)
 
     @routes.get("/live/simulation/{id}")
-    async def live_simulation(id: int, request: Request) -> Response:
-        simulation = world.scheduler.all.get(id)
+    async def live_simulation(id: str, request: Request) -> Response:
+        simulation = find(id)
         if simulation is None:
             return JSONResponse({"html": render("_missing.html", id=id)})
         return refreshed(request, "simulation", **simulation_values(simulation))
 
-    @routes.get("/en/catuser/view-api")
+    @routes.api_route("/en/catuser/view-api", methods=["GET", "HEAD"])
     async def api_page() -> Response:
         return HTMLResponse(render("swagger.html"), headers=_HEADERS)
 

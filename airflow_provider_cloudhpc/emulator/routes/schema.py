@@ -8,8 +8,8 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-_NUMBER: Schema = {"anyOf": [{"type": "integer"}, {"type": "number"}, {"type": "string"}, {"type": "null"}]}
-_TEXT: Schema = {"type": ["string", "null"]}
+_NUMBER: Schema = {"anyOf": [{"type": "integer"}, {"type": "number"}, {"type": "string"}], "nullable": True}
+_TEXT: Schema = {"type": "string", "nullable": True}
 
 STRINGS: Schema = {"type": "array", "items": {"type": "string"}}
 CPUS: Schema = {"type": "array", "items": {"anyOf": [{"type": "integer"}, {"type": "string"}]}}
@@ -17,8 +17,8 @@ ID: Schema = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
 TRUE: Schema = {"type": "boolean"}
 LINK: Schema = {
     "anyOf": [
-        {"type": ["string", "null"]},
-        {"type": "object", "properties": {"url": {"type": "string"}, "mediaLink": {"type": ["string", "null"]}}},
+        _TEXT,
+        {"type": "object", "properties": {"url": {"type": "string"}, "mediaLink": _TEXT}},
     ]
 }
 SIMULATION: Schema = {

@@ -75,14 +75,14 @@ def router(world: World) -> APIRouter:
             raise Refused(f"RAM {ram[:50]!r} is not available.", "unknown-ram")
         if script not in SCRIPTS:
             raise Refused(f"Script {script[:80]!r} is not available.", "unknown-script")
-        nopre = number(body.get("nopre") or 0, "nopre")
-        if nopre not in (0, 1):
-            raise Refused("nopre must be 0 or 1.", "bad-value")
+        nopre, clean = (number(body.get(name) or 0, name) for name in ("nopre", "clean"))
+        if nopre not in (0, 1) or clean not in (0, 1):
+            raise Refused("nopre and clean must be 0 or 1.", "bad-value")
         folder, mesh = (_folder(user.name, body, name) for name in ("folder", "mesh"))
         if not folder:
             raise Refused("A folder is needed.", "empty-folder")
         simulation = world.scheduler.launch(
-            user, cpu=cpu, ram=ram, script=script, folder=folder, mesh=mesh, nopre=nopre
+            user, cpu=cpu, ram=ram, script=script, folder=folder, mesh=mesh, nopre=nopre, clean=clean
         )
         return success(str(simulation.id) if world.settings.numbers == "strings" else simulation.id)
 
@@ -91,8 +91,9 @@ def router(world: World) -> APIRouter:
             path = check_path(text(body, name), name)
         except StorageError as error:
             raise Refused(f"{error}.", "bad-name") from None
-        node = world.storage(user).find(path)
-        if path and (node is None or not node.is_dir):
+        storage = world.storage(user)
+        known = not path or storage.folder(path) or storage.root_archive(path)
+        if not known and world.settings.unknown_folder == "refused":
             raise Refused(f"Folder {path!r} does not exist.", "unknown-folder")
         return path
 

@@ -7,6 +7,8 @@ Standard library only. The entry is :func:`start_run`.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from airflow_provider_cloudhpc.emulator.solvers import custom, stories
@@ -15,7 +17,7 @@ from airflow_provider_cloudhpc.emulator.solvers.families import family_of
 from airflow_provider_cloudhpc.emulator.solvers.machine import too_small
 from airflow_provider_cloudhpc.emulator.solvers.simulated import SimulatedRun
 
-__all__ = ["Limits", "Run", "solver_available", "start_run"]
+__all__ = ["Limits", "RefusedRun", "Run", "solver_available", "start_run"]
 
 
 def solver_available(script: str) -> bool:
@@ -34,9 +36,11 @@ def start_run(
     ram: str,
     workdir: Path,
     limits: Limits | None = None,
-    clock_speed: float = 1.0,
+    clock: Callable[[], float] = time.monotonic,
+    started: float | None = None,
     mesh_dir: Path | None = None,
     seed: int = 0,
+    message: str = "",
 ) -> Run:
     """
     Start a simulation; never raises for what is wrong with a case: that is in the run's output.
@@ -46,12 +50,17 @@ def start_run(
     :param ram: name of the memory tier
     :param workdir: the unpacked content of the storage folder; results appear in it
     :param limits: what the run may use; default: :class:`Limits` as it comes
-    :param clock_speed: emulated seconds per real second, for what is simulated
+    :param clock: tells emulated seconds, for what is simulated
+    :param started: when it started by that clock, default now
     :param mesh_dir: the unpacked content of the mesh folder, if one was named
     :param seed: of all that is made up
+    :param message: lines of the platform to come first
     :return: the run, already at work
     """
-    case = Case(script, cpu, ram, Path(workdir).resolve(), mesh_dir, limits or Limits(), clock_speed, seed)
+    begun = clock() if started is None else started
+    case = Case(
+        script, cpu, ram, Path(workdir).resolve(), mesh_dir, limits or Limits(), clock, begun, seed, message
+    )  # fmt: skip
     if script == "custom-script":
         return custom.start(case)
     if script.endswith("-static"):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -46,8 +48,10 @@ class Case:
     :param workdir: the unpacked content of the storage folder
     :param mesh_dir: the unpacked content of the mesh folder
     :param limits: what the run may use
-    :param clock_speed: emulated seconds per real second, for what is simulated (what really computes takes its time)
+    :param clock: tells emulated seconds, for what is simulated (what really computes takes its time)
+    :param started: when it started, by that clock
     :param seed: of all that is made up
+    :param message: what the platform said when it laid out the case
     """
 
     script: str
@@ -56,8 +60,10 @@ class Case:
     workdir: Path
     mesh_dir: Path | None = None
     limits: Limits = field(default_factory=Limits)
-    clock_speed: float = 1.0
+    clock: Callable[[], float] = time.monotonic
+    started: float = 0.0
     seed: int = 0
+    message: str = ""
 
     def files(self, *patterns: str) -> list[Path]:
         """Visible files right in the folder that match any of the patterns (``*.inp``), sorted by name."""
@@ -66,8 +72,8 @@ class Case:
 
     @property
     def banner(self) -> str:
-        """First platform line of every run."""
-        return f"@@@ {self.script} on {self.cpu} vCPU {self.ram}\n"
+        """First platform lines of every run."""
+        return f"{self.message}@@@ {self.script} on {self.cpu} vCPU {self.ram}\n"
 
 
 class Run(Protocol):
@@ -76,6 +82,11 @@ class Run(Protocol):
     @property
     def failed(self) -> bool:
         """After the end: True where the service says ERROR (60), False where it says COMPLETED (10), crash or not."""
+        ...
+
+    @property
+    def ended_at(self) -> float | None:
+        """After the end: when that was, by the emulated clock; None where it only knows that it is over."""
         ...
 
     def poll(self) -> int | None:
@@ -111,6 +122,8 @@ class RefusedRun:
     :param output: the platform's log, with the reason
     :param failed: what :attr:`Run.failed` says
     """
+
+    ended_at: float | None = None
 
     def __init__(self, output: str, *, failed: bool = True) -> None:
         self._output = output

@@ -63,6 +63,7 @@ class ProcessRun:
     ) -> None:
         self.case = case
         self.failed = False
+        self.ended_at: float | None = None
         self._archive = archive
         self._soft = f"soft {soft_patience} {soft_grace}\n".encode()
         self._program = Path(command[0]).name

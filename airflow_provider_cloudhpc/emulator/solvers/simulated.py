@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,14 +57,18 @@ class SimulatedRun:
 
     def __init__(self, case: Case, story: Story) -> None:
         self._case, self._story = case, story
-        self._start = time.monotonic()
         self._end = story.seconds  # in emulated seconds since the start
         self._stopped = self._killed = False
         self._lock = threading.Lock()
 
     def _elapsed(self) -> float:
         """Emulated seconds that it has run, up to its end."""
-        return min((time.monotonic() - self._start) * self._case.clock_speed, self._end)
+        return min(self._case.clock() - self._case.started, self._end)
+
+    @property
+    def ended_at(self) -> float | None:
+        """See :class:`~airflow_provider_cloudhpc.emulator.solvers.base.Run`."""
+        return self._case.started + self._end
 
     def poll(self) -> int | None:
         """See :class:`~airflow_provider_cloudhpc.emulator.solvers.base.Run`."""
@@ -80,7 +83,7 @@ class SimulatedRun:
     def output(self) -> str:
         """See :class:`~airflow_provider_cloudhpc.emulator.solvers.base.Run`."""
         story, code = self._story, self.poll()
-        lines = [self._case.banner.rstrip(), *story.head, *story.lines[: int(self._fraction() * len(story.lines))]]
+        lines = [*self._case.banner.splitlines(), *story.head, *story.lines[: int(self._fraction() * len(story.lines))]]
         if code is not None:
             if self._killed:
                 lines += ["@@@ STOPPED: hard stop"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -210,6 +211,18 @@ def test_how_long_a_link_is_good_for(emulator: CloudHPCEmulator, api: Api) -> No
     assert requests.get(link, timeout=TIMEOUT).status_code == 400
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_link_asked_with_head(emulator: CloudHPCEmulator, api: Api, allowed: bool) -> None:
+    emulator.control.settings(signed_head=allowed)
+    emulator.control.file("case/a", "content")
+    answer = requests.head(api.link("case/a"), timeout=TIMEOUT)
+    assert answer.status_code == (200 if allowed else 403)
+    if allowed:
+        assert (answer.headers["Content-Length"], answer.headers["Accept-Ranges"]) == ("7", "bytes")
+        assert emulator.ledger.bytes_downloaded == 0
+    assert [violation.kind for violation in emulator.ledger.violations] == ([] if allowed else ["bad-signature"])
+
+
 def test_an_upload_in_chunks(emulator: CloudHPCEmulator, api: Api) -> None:
     emulator.control.settings(chunked_put=True)
     assert api.put("case/a", iter([b"one", b"two"])).status_code == 200  # type: ignore[arg-type]
@@ -247,8 +260,9 @@ def test_a_range(
 def test_if_range(emulator: CloudHPCEmulator, api: Api) -> None:
     emulator.control.file("case/a", "0123456789")
     link = api.link("case/a")
-    etag = requests.get(link, timeout=TIMEOUT).headers["ETag"]
-    for said, status in ((etag, 206), ('"other"', 200), ("Wed, 21 Oct 2015 07:28:00 GMT", 200)):
+    first = requests.get(link, timeout=TIMEOUT).headers
+    same = (first["ETag"], 206), (first["Last-Modified"], 206)
+    for said, status in (*same, ('"other"', 200), ("Wed, 21 Oct 2015 07:28:00 GMT", 200)):
         headers = {"Range": "bytes=5-", "If-Range": said}
         assert requests.get(link, headers=headers, timeout=TIMEOUT).status_code == status
 
@@ -303,6 +317,34 @@ def test_held_launches(emulator: CloudHPCEmulator, api: Api) -> None:
     assert api.status(id_) in (30, 10)
 
 
+def test_a_launch_in_a_folder_that_is_not_there(emulator: CloudHPCEmulator, api: Api) -> None:
+    body = {"cpu": 2, "ram": "standard", "script": "custom-script", "folder": "nowhere"}
+    assert api.send("POST", "/simulation/add", body).status_code == 403
+    emulator.control.settings(unknown_folder="accepted")
+    id_ = api.launch(**body)
+    emulator.control.jump(1)
+    emulator.control.jump(0)
+    record = api.get(f"/simulation/view/{id_}")
+    assert (record["status"], record["output"]) == (60, "@@@ ERROR: FOLDER nowhere not detected\n")
+
+
+FIRE = "&HEAD CHID='fire' /\n&MESH /\n&TIME T_END=10 /\n"
+
+
+def test_a_jump_takes_a_simulated_solver_along_and_bills_what_it_took(emulator: CloudHPCEmulator, api: Api) -> None:
+    emulator.control.file("case/fire.fds", FIRE)
+    id_ = api.launch()
+    emulator.control.jump(2)
+    assert api.status(id_) == 30
+    assert "Simulation Time" in api.get(f"/simulation/view/{id_}")["output"]
+    emulator.control.jump(30 * DAY)
+    assert api.status(id_) == 10
+    assert emulator.ledger.bills[id_].seconds < 10  # no solver of this kind takes longer
+    other = api.launch()
+    emulator.control.jump(DAY)  # over all of it at once
+    assert (api.status(other), emulator.ledger.bills[other].seconds < 10) == (10, True)
+
+
 @pytest.mark.parametrize(("signal", "kept"), [("SIGTSTP", True), ("SIGINT", False)])
 def test_a_soft_stop_saves_and_a_hard_one_deletes(
     emulator: CloudHPCEmulator, api: Api, signal: str, kept: bool
@@ -348,3 +390,82 @@ def test_a_running_simulation_saves_what_it_has(emulator: CloudHPCEmulator, api:
     while api.status(id_) != 50:
         time.sleep(0.02)
     assert emulator.control.files() == before
+
+
+#: A script with much to pack, that ends when it is told to.
+LARGE = """
+for number in $(seq 300); do head -c 20000 /dev/urandom > file$number; done
+trap 'exit 0' TERM
+echo ready
+while :; do sleep 0.02; done
+"""
+
+
+def started(emulator: CloudHPCEmulator, api: Api, script: str) -> int:
+    """A simulation whose script has said that it is ready."""
+    emulator.control.file("case/run.sh", script)
+    id_ = api.launch(script="custom-script")
+    emulator.control.jump(1)
+    until(lambda: "ready" in api.get(f"/simulation/view/{id_}")["output"])
+    return id_
+
+
+def until(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("signal", "kept"), [("SIGTSTP", True), ("SIGINT", False)])
+def test_an_end_amid_the_saving_of_results(emulator: CloudHPCEmulator, api: Api, signal: str, kept: bool) -> None:
+    id_ = started(emulator, api, LARGE)
+    for _ in range(3):
+        api.ask("PUT", f"/simulation/sync/{id_}")
+    api.ask("PUT", f"/simulation/stop/{id_}", {"signal": signal})
+    until(lambda: api.status(id_) == 50)
+    emulator.control.jump(0)  # what was begun is over
+    assert emulator.control.files() == ["case/CUSTOM-SCRIPT.tar.gz", "case/run.sh"][0 if kept else 1 :]
+    output = api.get(f"/simulation/view/{id_}")["output"]
+    assert ("soft stop" if kept else "hard stop") in output
+    assert "could not be saved" not in output
+
+
+def test_weeks_of_saves_are_one(emulator: CloudHPCEmulator, api: Api) -> None:
+    id_ = started(emulator, api, LARGE)
+    begun = time.monotonic()
+    emulator.control.jump(30 * DAY)
+    assert time.monotonic() - begun < 10
+    assert (api.status(id_), "could not be saved" in api.get(f"/simulation/view/{id_}")["output"]) == (30, False)
+    assert emulator.control.files() == ["case/CUSTOM-SCRIPT.tar.gz", "case/run.sh"]
+
+
+def test_results_that_cannot_be_saved_are_an_error(
+    emulator: CloudHPCEmulator, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    id_ = started(emulator, api, "echo ready; sleep 0.3")
+    monkeypatch.setattr(emulator._world.blobs, "from_file", full)
+    until(lambda: api.status(id_) not in (20, 30))
+    record = api.get(f"/simulation/view/{id_}")
+    assert record["status"] == 60
+    assert "@@@ ERROR: results could not be saved: OSError: [Errno 28] No space left on device" in record["output"]
+
+
+def test_a_spot_machine_taken_away_again_and_again_runs_once(
+    emulator: CloudHPCEmulator, api: Api, tmp_path: Path
+) -> None:
+    emulator.control.settings(pending_seconds=0)
+    emulator.control.file("case/run.sh", f"echo $$ >> {tmp_path}/pids; echo ready; sleep 600")
+    id_ = api.launch(script="custom-script")
+    api.status(id_)
+    for _ in range(4):
+        emulator._in_loop(emulator._world.pump)
+        if api.status(id_) == 30:
+            emulator.control.preempt(id_)
+    until(lambda: "ready" in api.get(f"/simulation/view/{id_}")["output"])
+    pids = (tmp_path / "pids").read_text().split()
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == pids[-1:]
+    assert (api.status(id_), api.listed(), len(emulator.ledger.launches)) == (30, [id_], 1)

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
@@ -70,6 +72,60 @@ def test_a_foreign_name_is_refused(emulator: CloudHPCEmulator, name: str) -> Non
     )
     assert answer.status_code in (400, 403, 421)
     assert "response" not in answer.text
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1", "localhost"])
+def test_the_host_that_it_listens_on_is_its_own(host: str, recwarn: pytest.WarningsRecorder) -> None:
+    with CloudHPCEmulator(host=host) as emulator:
+        url = signed_url(emulator)
+        more = {"Content-Type": "application/octet-stream"}
+        assert requests.put(url, data=b"x", headers=more, timeout=10).status_code == 200
+    assert len(recwarn) == 0
+
+
+def test_more_than_loopback_is_warned_of() -> None:
+    with pytest.warns(RuntimeWarning, match="listens on 0.0.0.0: whoever reaches it and has the key runs scripts"):
+        CloudHPCEmulator(host="0.0.0.0").start().stop()
+
+
+def test_a_knob_that_there_is_not() -> None:
+    with pytest.raises(ValueError, match="page_size is a whole number from 1 on; not 0"):
+        CloudHPCEmulator(page_size=0)
+
+
+def raw(emulator: CloudHPCEmulator, request: str) -> str:
+    """The first line and the rest of what comes back."""
+    with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
+        connection.sendall(request.replace("\n", "\r\n").encode())
+        return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+
+def test_clients_of_old_know_no_host(emulator: CloudHPCEmulator) -> None:
+    answer = raw(emulator, f"GET /api/v2/simulation/view-ram HTTP/1.0\nX-API-key: {emulator.api_key}\n\n")
+    assert " 200 " in answer.splitlines()[0]
+    assert '"highcpu"' in answer
+    refused = raw(emulator, f"GET / HTTP/1.0\nHost: evil.example.com\nX-API-key: {emulator.api_key}\n\n")
+    assert " 421 " in refused.splitlines()[0]
+
+
+@pytest.mark.parametrize("path", ["/simulation/view-ram/", "//simulation/view-ram", "/simulation//view-ram//"])
+def test_slashes_too_many_say_nothing(emulator: CloudHPCEmulator, path: str) -> None:
+    answer = requests.get(emulator.api_url + path, headers=headers(emulator), timeout=10)
+    assert (answer.status_code, kinds(emulator)) == (200, [])
+    assert emulator.ledger.count("GET /simulation/view-ram") == 1
+
+
+@pytest.mark.parametrize("id_", ["77", "-1", "last", "9" * 30])
+def test_a_page_of_a_simulation_that_there_is_not(emulator: CloudHPCEmulator, id_: str) -> None:
+    page = requests.get(f"{emulator.url}/en/simulation/view/{id_}", timeout=10)
+    assert (page.status_code, f"No simulation {id_}" in page.text) == (404, True)
+
+
+def test_nothing_outlives_it_and_no_file_stays(tmp_path: Path) -> None:
+    with CloudHPCEmulator(data_dir=tmp_path) as emulator:
+        emulator.control.file("case/run.sh", "sleep 600")
+        assert list(tmp_path.glob("*/blobs/*"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_key_sent_to_the_store_is_refused_and_in_the_ledger(emulator: CloudHPCEmulator) -> None:

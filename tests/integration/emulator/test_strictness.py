@@ -204,9 +204,9 @@ def test_a_link_that_was_changed(store: Store, change: tuple[str, str]) -> None:
     store.refused("bad-signature", store.get(link.replace(*change, 1)), 403)
 
 
-def test_a_link_serves_one_method(store: Store) -> None:
-    assert requests.head(store.api.link("case/a.fds"), timeout=TIMEOUT).status_code == 403
-    assert kinds(store.emulator) == ["bad-signature"]
+def test_a_link_to_write_is_none_to_look(store: Store) -> None:
+    answer = requests.head(store.api.upload_url("case/b"), headers={"Content-Type": OCTETS}, timeout=TIMEOUT)
+    assert (answer.status_code, kinds(store.emulator)) == (403, ["bad-signature"])
 
 
 def test_a_link_to_read_is_none_to_write(store: Store) -> None:

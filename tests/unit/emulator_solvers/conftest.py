@@ -13,6 +13,16 @@ from airflow_provider_cloudhpc.emulator.solvers import start_run
 PATIENCE = 60
 
 
+class Clock:
+    """An emulated clock that stands still until told."""
+
+    def __init__(self, time: float = 0.0) -> None:
+        self.time = time
+
+    def __call__(self) -> float:
+        return self.time
+
+
 def until(condition, what="it"):
     """Wait for a condition and give what it gave."""
     give_up = time.monotonic() + PATIENCE

@@ -14,8 +14,8 @@ import pytest
 from airflow_provider_cloudhpc.emulator.solvers import solver_available
 from airflow_provider_cloudhpc.emulator.solvers.base import Case, Run
 from airflow_provider_cloudhpc.emulator.solvers.families import FAMILIES, family_of
-from airflow_provider_cloudhpc.emulator.solvers.simulated import SimulatedRun
-from tests.unit.emulator_solvers.conftest import ended, until
+from airflow_provider_cloudhpc.emulator.solvers.simulated import SOFT_SECONDS, SimulatedRun
+from tests.unit.emulator_solvers.conftest import Clock, ended
 
 FIRE = {"couch.fds": "&HEAD CHID='couch' /\n&MESH IJK=8,8,8 /\n&TIME T_END=60. /\n&TAIL /\n"}
 FOAM = {"system/controlDict": "application icoFoam;\n", "system/snappyHexMeshDict": ""}
@@ -77,10 +77,14 @@ REFUSED = [
 ]
 
 
+#: Emulated seconds after which every simulated solver has ended.
+LATE = 1000.0
+
+
 @pytest.mark.parametrize(("script", "files", "archives"), SOLVERS, ids=[row[0] for row in SOLVERS])
 def test_a_whole_run(start, tmp_path, script, files, archives):
     assert not solver_available(script)
-    run = start(script, files, cpu=4, clock_speed=50)
+    run = start(script, files, cpu=4, clock=Clock(LATE), started=0.0)
     assert isinstance(run, SimulatedRun)
     assert ended(run) == 0
     assert not run.failed
@@ -117,7 +121,7 @@ def test_machines_that_are_large_enough_for_openfoam(tmp_path, cpu, ram):
 
 
 def test_fds_prints_and_leaves_what_fds_does(start, tmp_path):
-    run = start("fds6.9.1", FIRE, cpu=4, clock_speed=50)
+    run = start("fds6.9.1", FIRE, cpu=4, clock=Clock(LATE), started=0.0)
     ended(run)
     output = run.output()
     assert "@@@ Starting FDS" in output
@@ -132,7 +136,7 @@ def test_fds_prints_and_leaves_what_fds_does(start, tmp_path):
 
 
 def test_an_fds_input_without_a_mesh_is_completed_and_not_solved(start):
-    run = start("fds6.9.1", {"a.fds": "&HEAD CHID='a' /"}, cpu=4, clock_speed=50)
+    run = start("fds6.9.1", {"a.fds": "&HEAD CHID='a' /"}, cpu=4, clock=Clock(LATE), started=0.0)
     assert ended(run) == 1
     assert run.failed is False
     assert "FDS was improperly set-up" in run.output()
@@ -141,7 +145,7 @@ def test_an_fds_input_without_a_mesh_is_completed_and_not_solved(start):
 
 def test_the_same_seed_tells_the_same_story(start, tmp_path):
     def story(seed, number):
-        run = start("SU2_8.3", {"wing.cfg": ""}, clock_speed=50, seed=seed)
+        run = start("SU2_8.3", {"wing.cfg": ""}, clock=Clock(LATE), started=0.0, seed=seed)
         ended(run)
         with tarfile.open(run.pack_results(tmp_path / f"results{number}")[0]) as tar:
             return run.output(), [tar.extractfile(member).read() for member in tar]
@@ -151,13 +155,17 @@ def test_the_same_seed_tells_the_same_story(start, tmp_path):
 
 
 def test_progress_soft_stop_and_partial_results(start, tmp_path):
-    run = start("fds6.9.1", FIRE, cpu=4, clock_speed=1)
-    until(lambda: "Time Step:      5," in run.output(), "the fifth time step")
+    clock = Clock()
+    run = start("fds6.9.1", FIRE, cpu=4, clock=clock)
+    clock.time += 1
+    assert "Time Step:      5," in run.output()
     with tarfile.open(run.pack_results(tmp_path / "partial")[0]) as tar:
         assert "STOP" not in tar.extractfile("couch.out").read().decode()
     run.soft_stop()
     assert run.poll() is None  # it ends its iteration first
+    clock.time += LATE
     assert ended(run) == 0
+    assert run.ended_at == 1 + SOFT_SECONDS
     assert "STOP: FDS stopped by user" in run.output()
     assert "completed successfully" not in run.output()
     with tarfile.open(run.pack_results(tmp_path / "results")[0]) as tar:
@@ -165,7 +173,7 @@ def test_progress_soft_stop_and_partial_results(start, tmp_path):
 
 
 def test_hard_stop(start):
-    run = start("fds6.9.1", FIRE, cpu=4, clock_speed=0.001)
+    run = start("fds6.9.1", FIRE, cpu=4, clock=Clock())
     assert run.poll() is None
     run.kill()
     assert run.poll() == -9
@@ -174,9 +182,11 @@ def test_hard_stop(start):
 
 @pytest.mark.parametrize("stop", ["soft_stop", "kill"])
 def test_a_static_machine_runs_until_stopped(start, tmp_path, stop):
-    run = start("ubuntu-2404-static", {"anything": "x"}, cpu=1, ram="highcpu", clock_speed=1e9)
+    run = start("ubuntu-2404-static", {"anything": "x"}, cpu=1, ram="highcpu", clock=(clock := Clock(LATE)))
+    clock.time += LATE
     assert run.poll() is None
     getattr(run, stop)()
+    clock.time += LATE
     ended(run)
     assert "STOPPED" in run.output()
     assert run.pack_results(tmp_path / "results") == []
@@ -190,7 +200,7 @@ def test_a_thousand_simulated_runs_need_no_thread():
 
 
 def _simulated(seed):
-    case = Case("SATURNE-8.0", 4, "standard", Path.cwd(), clock_speed=0.001, seed=seed)
+    case = Case("SATURNE-8.0", 4, "standard", Path.cwd(), clock=Clock(), seed=seed)
     return SimulatedRun(case, family_of("SATURNE-8.0").story(case))
 
 
