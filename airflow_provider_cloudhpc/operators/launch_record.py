@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cloudhpc.api.models import SimulationStatus
 from airflow_provider_cloudhpc.api.names import is_minted_by
-from airflow_provider_cloudhpc.api.transfer.results import Ownership, as_seen, files_before_launch
+from airflow_provider_cloudhpc.api.transfer.results import Ownership, as_seen, list_before_launch, seen
 from airflow_provider_cloudhpc.links import SIMULATION_ID_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
+    from airflow_provider_cloudhpc.api.models import StorageItem
 
 log = logging.getLogger(__name__)
 
@@ -44,17 +45,20 @@ class LaunchRecord:
         self._is_new = is_new
         self._before: Any = [] if is_new else None
 
-    def note(self, client: CloudHPCClient) -> None:
+    def note(self, client: CloudHPCClient) -> list[StorageItem] | None:
         """
         Note what is there; to be called right before each post of a launch, kept for a retry that reattaches.
 
+        :return: what is there, folders too; None where nobody was asked
         :raises CloudHPCError: it could not be learned
         """
         if self._is_new:
-            return
-        self._before = [list(file) for file in files_before_launch(client, self._folder)]
+            return None
+        items = list_before_launch(client, self._folder)
+        self._before = [list(seen(item)) for item in items if not item.is_folder]
         if self._store is not None:
             self._store.set(RECORD_KEY, self._before)
+        return items
 
     def tell(self, simulation_id: int) -> None:
         """Push the record; what was there is None where a try that is not remembered launched."""

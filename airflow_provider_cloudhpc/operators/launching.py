@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_cloudhpc.api.diagnosis.preflight import Case, Preflight, act_on, check_machine, read_preflight
+from airflow_provider_cloudhpc.api.diagnosis.case import Case, case_in_storage
+from airflow_provider_cloudhpc.api.diagnosis.checks import CASE_CHECKS, check_machine
+from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight, act_on, check_case, read_preflight
 from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
 from airflow_provider_cloudhpc.api.launch.attempts import Attempt
 from airflow_provider_cloudhpc.api.launch.machine import LaunchMachine
@@ -28,11 +30,11 @@ from airflow_provider_cloudhpc.operators.launch_record import LaunchRecord
 from airflow_provider_cloudhpc.task import bad_input_fails, read_simulation_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from enum import StrEnum
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
-    from airflow_provider_cloudhpc.api.models import LaunchRequest, Simulation, StopSignal
+    from airflow_provider_cloudhpc.api.models import LaunchRequest, Simulation, StopSignal, StorageItem
 
     Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -42,6 +44,8 @@ log = logging.getLogger(__name__)
 STATE_KEY = "cloudhpc_launch"
 #: Pauses before the state is written again while Airflow's API is down, seconds.
 SAVE_PAUSES = (1.0, 4.0, 10.0, 20.0)
+#: Pause before a folder that seems to lack something is listed again, as listings may lag; seconds.
+LOOK_AGAIN = 10.0
 #: How many Clears of the task that minted a folder are thought of.
 _GENERATIONS = 64
 _UNKNOWN = object()
@@ -193,7 +197,34 @@ def check_machine_before(preflight: str, request: LaunchRequest) -> None:
     mode = read_preflight(preflight)
     if mode is not Preflight.OFF:
         case = Case({}, request.script, request.cpu, request.ram)
-        act_on(check_machine(case), mode, lambda line: log.warning("Preflight: %s", line))
+        act_on(check_machine(case), mode, _warn, undone="sent or billed")
+
+
+def _warn(line: str) -> None:
+    log.warning("Preflight: %s", line)
+
+
+def check_folder_before(
+    preflight: str, request: LaunchRequest, look: Callable[[], Sequence[StorageItem] | None]
+) -> None:
+    """
+    Look at the storage folder right before a launch in it.
+
+    :param look: lists it; None where nothing can be wrong with it
+    :raises CloudHPCValueError: the run is known to fail, and that is to fail; nothing was launched
+    """
+    mode = read_preflight(preflight)
+    for is_last in (False, True):
+        items = look()
+        if items is None or mode is Preflight.OFF:
+            return
+        case = case_in_storage(items, script=request.script, cpu=request.cpu, ram=request.ram)
+        problems = check_case(case, CASE_CHECKS)
+        if is_last or not any(problem.is_error for problem in problems):
+            act_on(problems, mode, _warn, undone="launched or billed")
+            return
+        log.info("Something seems to be missing in folder %s; looking again in %.0f s.", request.folder, LOOK_AGAIN)
+        time.sleep(LOOK_AGAIN)
 
 
 def launch(
@@ -205,6 +236,7 @@ def launch(
     on_conflict: Any = OnConflict.FAIL,
     on_ambiguous: Any = OnAmbiguous.FAIL,
     settle: float,
+    preflight: str = Preflight.OFF.value,
     prepare: Callable[[], None],
     judge: Callable[[Simulation], LaunchRequest | None] | None = None,
     stop_signal: StopSignal,
@@ -212,6 +244,7 @@ def launch(
     """
     Launch in this try of a task, or go on with what an earlier one launched.
 
+    :param preflight: what a storage folder with which the run is known to fail does
     :param judge: decides about a simulation that ended before a retry; None: a retry takes it as it is
     :raises AirflowFailException: a person has to look, or an argument is wrong
     :raises CloudHPCError: nothing was started, or nothing could be learned; a retry goes on from here
@@ -245,7 +278,7 @@ def launch(
 
         def before_post() -> None:
             prepare()
-            record.note(client)
+            check_folder_before(preflight, request, lambda: record.note(client))
 
         def judge_and_note(simulation: Simulation) -> LaunchRequest | None:
             following = None if judge is None else judge(simulation)

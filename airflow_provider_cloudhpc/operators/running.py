@@ -243,6 +243,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             on_conflict=self.on_conflict,
             on_ambiguous=self.on_ambiguous,
             settle=settle,
+            preflight=self.preflight,
             prepare=lambda: self._prepare(context, client, request, source),
             judge=lambda simulation: self._judge(request, simulation),
             stop_signal=stop_on_kill.signal or StopSignal.SOFT,
@@ -338,7 +339,9 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         """Check the case and the values, and send the case; called right before a first post."""
         exclude = read_texts(self.exclude, "exclude")
         if source is not None and is_local(source):
-            check_before(self.preflight, source, script=request.script, exclude=exclude)
+            check_before(
+                self.preflight, source, script=request.script, cpu=request.cpu, ram=request.ram, exclude=exclude
+            )
         check_offered(client, request)
         if source is None:
             return

@@ -61,7 +61,9 @@ class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
     :param on_ambiguous: what is done where the launch's answer was lost and the listing shows none after ``settle``
         seconds: ``"fail"``, or ``"relaunch"``, which may bill twice
     :param settle: seconds to look for a launch whose answer was lost; it may come late, the listing may lag
-    :param preflight: what a machine on which the solver is known not to start does: ``"error"``, ``"warn"``, ``"off"``
+    :param preflight: what a machine or a folder with which the run is known to fail does: ``"error"`` (nothing is
+        billed), ``"warn"`` or ``"off"``. The folder is looked at where it was named, by the listing that is asked for
+        anyway; of an archive in it only the name is known.
     :param cloudhpc_conn_id: id of the Airflow connection (templated)
     :raises AirflowFailException: an argument is wrong (nothing was sent), or going on might bill twice
     :raises CloudHPCRefusedError: the service refused the launch; nothing was started
@@ -143,6 +145,7 @@ class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             on_conflict=self.on_conflict,
             on_ambiguous=self.on_ambiguous,
             settle=settle,
+            preflight=self.preflight,
             prepare=lambda: check_offered(client, request),
             stop_signal=StopSignal.SOFT,
         )

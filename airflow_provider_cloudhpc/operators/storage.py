@@ -12,8 +12,10 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_cloudhpc.api.archive.pack import pack_folder
 from airflow_provider_cloudhpc.api.archive.unpack import unpack_archive
+from airflow_provider_cloudhpc.api.diagnosis.case import case_of
+from airflow_provider_cloudhpc.api.diagnosis.checks import CASE_CHECKS
 from airflow_provider_cloudhpc.api.diagnosis.examination import read_check
-from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight, act_on, case_of, check_case, read_preflight
+from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight, act_on, check_case, read_preflight
 from airflow_provider_cloudhpc.api.diagnosis.solver_logs import check_results
 from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
 from airflow_provider_cloudhpc.api.names import CASE_ARCHIVE, check_folder, check_name, mint_folder
@@ -124,8 +126,10 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
     :param folder: storage folder (templated); None: one is minted for this task of this run
     :param exclude: shell patterns of what to leave out, such as ``processor*`` or ``*.orig`` (templated)
     :param include_hidden: pack files whose name starts with a dot too
+    :param preflight: what a case that is known to fail does: ``"error"`` (nothing is sent), ``"warn"`` or ``"off"``
+    :param script: solver that the case is for (templated): then what that one needs is looked for too
     :param cloudhpc_conn_id: id of the Airflow connection (templated)
-    :raises AirflowFailException: an argument is wrong; nothing was sent
+    :raises AirflowFailException: an argument is wrong, or the case is known to fail; nothing was sent
     :raises CloudHPCArchiveError: the folder could not be packed; nothing was sent
     :raises CloudHPCTransferError: the archive did not arrive whole
     """
@@ -183,12 +187,13 @@ def check_before(preflight: str, source: Path, **known: Any) -> None:
     """
     Look for what is known to fail in a local case, and act on it.
 
-    :param known: as of :func:`~airflow_provider_cloudhpc.api.diagnosis.preflight.case_of`
+    :param known: as of :func:`~airflow_provider_cloudhpc.api.diagnosis.case.case_of`
     :raises CloudHPCValueError: there is something, and it is to fail; nothing was sent
     """
     mode = read_preflight(preflight)
     if mode is not Preflight.OFF and source.exists():
-        act_on(check_case(case_of(source, **known)), mode, lambda line: log.warning("Preflight: %s", line))
+        problems = check_case(case_of(source, **known), CASE_CHECKS)
+        act_on(problems, mode, lambda line: log.warning("Preflight: %s", line))
 
 
 def upload_folder(

@@ -15,10 +15,12 @@ from airflow_provider_cloudhpc.api.client import CloudHPCClient
 from airflow_provider_cloudhpc.api.models import LaunchRequest, SimulationStatus
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.emulator.solvers import solver_available
+from airflow_provider_cloudhpc.operators.storage import CloudHPCDownloadResultOperator
 from airflow_provider_cloudhpc.sensors.simulation import CloudHPCSimulationSensor
 from tests.integration.operators.airflow_task import AirflowTask
 
-BEAM = Path(__file__).parents[2] / "example_dags" / "cases" / "beam_calculix"
+CASES = Path(__file__).parents[2] / "example_dags" / "cases"
+BEAM, CAVITY = CASES / "beam_calculix", CASES / "cavity_openfoam"
 LIMIT = 60.0
 
 
@@ -50,6 +52,11 @@ def verdict(simulation_id: int) -> str:
     return str(failure.value)
 
 
+def download(simulation_id: int, directory: Path) -> None:
+    operator = CloudHPCDownloadResultOperator
+    AirflowTask(lambda: operator(task_id="get", simulation_id=simulation_id, directory=str(directory))).run()
+
+
 def status(cloud: CloudHPCEmulator, simulation_id: int) -> int | None:
     with CloudHPCClient(cloud.api_key, cloud.api_url) as client:
         return client.view_simulation_short(simulation_id).status
@@ -77,19 +84,54 @@ def test_a_script_that_raises_quotes_its_error(cloud: CloudHPCEmulator) -> None:
     assert "ValueError: diverged at step 17" in verdict(simulation_id)
 
 
+CCX = pytest.mark.skipif(not solver_available("calculiX-2.21-PARDISO"), reason="ccx is not installed (calculix-ccx)")
+FOAM = pytest.mark.skipif(not solver_available("openFoam-v2406"), reason="icoFoam is not installed (openfoam)")
+
+
 @pytest.mark.solver("ccx")
-@pytest.mark.skipif(not solver_available("calculiX-2.21-PARDISO"), reason="ccx is not installed (calculix-ccx)")
-def test_a_calculix_deck_with_an_error(cloud: CloudHPCEmulator) -> None:
-    deck = next(BEAM.glob("*.inp")).read_text()
-    broken = deck.replace("*STATIC", "*STATIK", 1).replace("*Static", "*Statik", 1)
+@CCX
+@pytest.mark.parametrize(
+    ("old", "new", "quoted"),
+    [
+        # An element that is none, a material that is not there, a file that is not there: ccx ends with 0 then.
+        ("TYPE=C3D8I", "TYPE=C3D8X", "*ERROR"),
+        ("MATERIAL=STEEL", "MATERIAL=STAHL", "*ERROR"),
+        ("*STEP", "*INCLUDE, INPUT=loads.inp\n*STEP", "*ERROR"),
+    ],
+)
+def test_a_calculix_deck_with_an_error(
+    cloud: CloudHPCEmulator, tmp_path: Path, old: str, new: str, quoted: str
+) -> None:
+    deck = (BEAM / "beam.inp").read_text()
+    broken = deck.replace(old, new, 1)
     assert broken != deck
-    broken = broken.replace("*ELASTIC", "*ELASTICK", 1).replace("*Elastic", "*Elastick", 1)
-    said = verdict(run(cloud, "calculiX-2.21-PARDISO", {"beam.inp": broken}))
-    assert "What to do:" in said
+    simulation_id = run(cloud, "calculiX-2.21-PARDISO", {"beam.inp": broken})
+    said = verdict(simulation_id)
+    assert "CALCULIX_ERROR" in said
+    assert quoted in said
+    with pytest.raises(AirflowFailException, match="says that the solver FAILED"):
+        download(simulation_id, tmp_path)
 
 
 @pytest.mark.solver("icoFoam")
-@pytest.mark.skipif(not solver_available("openFoam-v2406"), reason="icoFoam is not installed (openfoam)")
+@FOAM
+@pytest.mark.parametrize("with_script", [False, True])
+def test_an_openfoam_case_that_diverges(cloud: CloudHPCEmulator, tmp_path: Path, with_script: bool) -> None:
+    files = {str(path.relative_to(CAVITY)): path.read_text() for path in CAVITY.rglob("*") if path.is_file()}
+    files["system/controlDict"] = files["system/controlDict"].replace("deltaT              0.02", "deltaT 500")
+    files["system/controlDict"] = files["system/controlDict"].replace("endTime             20", "endTime 500000")
+    if not with_script:
+        del files["Allrun"]
+    simulation_id = run(cloud, "openFoam-v2406", files)
+    said = verdict(simulation_id)
+    assert "FLOATING_POINT_EXCEPTION" in said
+    with pytest.raises(AirflowFailException, match=r"log\.icoFoam.* says that the solver FAILED") as failure:
+        download(simulation_id, tmp_path)
+    assert "FLOATING_POINT_EXCEPTION" in str(failure.value)
+
+
+@pytest.mark.solver("icoFoam")
+@FOAM
 def test_an_openfoam_case_without_a_controldict(cloud: CloudHPCEmulator) -> None:
     said = verdict(run(cloud, "openFoam-v2406", {"constant/x": "x", "system/fvSchemes": "x"}))
     assert "NO_CONTROLDICT" in said

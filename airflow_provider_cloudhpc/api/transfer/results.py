@@ -43,9 +43,9 @@ def seen(item: StorageItem) -> Seen:
     return item.id, item.size, item.time_created
 
 
-def files_before_launch(client: CloudHPCClient, folder: str) -> list[Seen]:
+def list_before_launch(client: CloudHPCClient, folder: str) -> list[StorageItem]:
     """
-    Note what a folder holds, to be kept with the launch that follows.
+    List what a folder holds, to be kept (as :func:`seen`) with the launch that follows.
 
     ``DELETE /user/delete-cache`` first, since a listing that lags would let an old result pass for a new one; then as
     :func:`~airflow_provider_cloudhpc.api.transfer.storage.list_folder`: three calls or more.
@@ -54,7 +54,7 @@ def files_before_launch(client: CloudHPCClient, folder: str) -> list[Seen]:
     :raises CloudHPCError: it could not be learned
     """
     client.delete_cache()
-    return [seen(item) for item in list_folder(client, folder) if not item.is_folder]
+    return list_folder(client, folder)
 
 
 @dataclass(frozen=True)
@@ -222,5 +222,5 @@ def _explain(
 
 
 def as_seen(rows: Any) -> frozenset[Seen] | None:
-    """Read back what :func:`files_before_launch` gave, after it has been through JSON; None stays None."""
+    """Read back what :func:`seen` gave of each file, after it has been through JSON; None stays None."""
     return None if rows is None else frozenset((str(id_), size, str(created)) for id_, size, created in rows)

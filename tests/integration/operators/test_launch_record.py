@@ -37,13 +37,14 @@ def add(folder: str) -> AirflowTask:
 @pytest.mark.parametrize("again", [False, True])
 def test_in_a_named_folder_it_tells_what_was_there(service: CloudHPCEmulator, again: bool) -> None:
     service.control.file("mine/FDS.tar.gz", b"yesterday's")
+    service.control.file("mine/run.sh", b"true")
     task = add("mine")
     simulation_id = task.run()
     if again:
         assert task.retry() == simulation_id
     record = task.instance.xcoms[RECORD_KEY]
     assert record["simulation_id"] == simulation_id
-    assert [size for _, size, _ in record["before"]] == [11]
+    assert sorted(size for _, size, _ in record["before"]) == [4, 11]
 
 
 def test_in_a_folder_of_its_own_it_asks_nothing(service: CloudHPCEmulator) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from airflow.exceptions import AirflowFailException
 
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
+from airflow_provider_cloudhpc.operators import launching
 from airflow_provider_cloudhpc.operators.simulation import CloudHPCAddSimulationOperator, CloudHPCRunSimulationOperator
 from airflow_provider_cloudhpc.operators.storage import CloudHPCUploadFolderOperator
 from tests.integration.operators.airflow_task import AirflowTask
@@ -51,3 +53,49 @@ def test_the_user_decides(
     AirflowTask(lambda: operator(task_id="task", preflight=mode, **arguments)).run()
     assert (f"Preflight: {code}" in caplog.text) == (mode == "warn")
     assert cloudhpc.ledger.count("*") > 0
+
+
+def launch(**arguments: Any) -> Any:
+    return AirflowTask(
+        lambda: CloudHPCAddSimulationOperator(task_id="task", folder="mine", **LAUNCH, **arguments)
+    ).run()
+
+
+def test_a_folder_in_the_storage_is_looked_at_before_the_launch(
+    cloudhpc: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "LOOK_AGAIN", 0.1)
+    cloudhpc.control.file("mine/room.psm", b"")
+    with pytest.raises(AirflowFailException, match=r"nothing was launched or billed\. PYROSIM_FILE: 'room\.psm'"):
+        launch()
+    assert cloudhpc.ledger.count("POST /simulation/add") == 0
+
+
+def test_the_look_costs_no_call_more(cloudhpc: CloudHPCEmulator) -> None:
+    cloudhpc.control.file("mine/room.fds", b"&MESH/")
+    calls = []
+    for preflight in ("error", "off"):
+        before = cloudhpc.ledger.count("*")
+        launch(preflight=preflight, on_conflict="launch")
+        calls.append(cloudhpc.ledger.count("*") - before)
+    assert calls[0] == calls[1]
+
+
+def test_a_listing_that_lags_stops_no_launch(cloudhpc: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, "LOOK_AGAIN", 0.1)
+    cloudhpc.control.file("mine/notes.txt", b"")
+
+    def arrive(seconds: float) -> None:
+        assert seconds == launching.LOOK_AGAIN
+        cloudhpc.control.file("mine/room.fds", b"&MESH/")
+
+    monkeypatch.setattr(launching.time, "sleep", arrive)
+    assert launch() > 0
+    assert cloudhpc.ledger.count("POST /simulation/add") == 1
+
+
+def test_an_archive_as_source_is_looked_into(cloudhpc: CloudHPCEmulator, case: str, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path.parent / "packed"), "zip", case)
+    with pytest.raises(AirflowFailException, match=r"nothing was sent\. PYROSIM_FILE"):
+        AirflowTask(lambda: CloudHPCRunSimulationOperator(task_id="task", source=archive, **LAUNCH)).run()
+    assert cloudhpc.ledger.count("*") == 0

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_cloudhpc.api.diagnosis.preflight import (
-    LARGE,
-    Case,
-    Preflight,
-    act_on,
-    case_of,
-    check_case,
-    read_preflight,
-)
+from airflow_provider_cloudhpc.api.diagnosis import checks
+from airflow_provider_cloudhpc.api.diagnosis.case import Case, Place, case_in_storage, case_of
+from airflow_provider_cloudhpc.api.diagnosis.checks import LARGE
+from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight, act_on, check_case, read_preflight
 from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
+from airflow_provider_cloudhpc.api.models import StorageItem
 
 EXAMPLES = Path(__file__).parents[3] / "example_dags" / "cases"
 DECK = "&HEAD CHID='a'/\n&MESH IJK=1,1,1/\n&TAIL/\n"
@@ -171,3 +170,121 @@ def test_warnings_are_told_and_errors_too_where_they_are_to_be() -> None:
 def test_an_unknown_mode_is_refused(value: object) -> None:
     with pytest.raises(CloudHPCValueError, match="preflight is"):
         read_preflight(value)
+
+
+def stored(*names: str) -> list[StorageItem]:
+    return [
+        StorageItem(
+            str(number), f"room/{name.rstrip('/')}", name.rstrip("/"), "room", "dir" if name[-1] == "/" else "file"
+        )
+        for number, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "script", "expected"),
+    [
+        (["room.fds"], "fds6.9.1", []),
+        (["upload.tar.gz"], "fds6.9.1", []),
+        (["room.zip", "notes.txt"], "fds6.9.1", []),
+        # An archive that a run left is not the case.
+        (["FDS.tar.gz", "notes.txt"], "fds6.9.1", ["NO_FDS_FILE", "LEFTOVERS"]),
+        (["FDS.tar.gz"], "fds6.9.1", ["EMPTY_FOLDER", "LEFTOVERS"]),
+        ([], "fds6.9.1", ["EMPTY_FOLDER"]),
+        ([], "ubuntu-2404-static", []),
+        (["room.psm"], "fds6.9.1", ["PYROSIM_FILE"]),
+        (["a.fds", "b.fds"], "fds6.9.1", ["SEVERAL_FDS_FILES"]),
+        # What is in a folder of the storage is not known.
+        (["system/", "constant/", "0/"], "openFoam-v2406", []),
+        (["constant/", "0/"], "openFoam-v2406", ["NO_CONTROLDICT"]),
+        (["system/", "0/", "100/", "0.25/", "processor0/"], "openFoam-v2406", ["LEFTOVERS"]),
+        (["run (2)/", "run.sh"], "custom-script", ["BAD_NAMES"]),
+        (["a.export", "b.export"], "codeAster-17.0_mpi", ["SEVERAL_INPUTS"]),
+        (["beam.inp", "mesh.inp"], "calculiX-2.21-PARDISO", ["SEVERAL_INPUTS"]),
+    ],
+)
+def test_a_folder_of_the_storage_is_checked_by_its_listing(names: list[str], script: str, expected: list[str]) -> None:
+    assert codes(case_in_storage(stored(*names), script=script, cpu=4, ram="standard")) == expected
+
+
+ROOM = {"room.fds": DECK}
+FOAM = {"system/controlDict": "", "constant/g": "", "0/U": ""}
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar.gz", "tar.xz"])
+@pytest.mark.parametrize(
+    ("content", "script", "expected"),
+    [
+        (ROOM, "fds6.9.1", []),
+        ({"notes.txt": ""}, "fds6.9.1", ["NO_FDS_FILE"]),
+        ({f"room/{name}": text for name, text in ROOM.items()}, "fds6.9.1", ["WRAPPED"]),
+        (FOAM, "openFoam-v2406", []),
+        ({f"case/{name}": text for name, text in FOAM.items()}, "openFoam-v2406", ["WRAPPED"]),
+        ({"a b.sh": ""}, "custom-script", ["BAD_NAMES"]),
+    ],
+)
+def test_an_archive_is_a_case(
+    tmp_path: Path, ending: str, content: dict[str, str], script: str, expected: list[str]
+) -> None:
+    path = tmp_path / f"case.{ending}"
+    folder = tmp_path / "content"
+    for name, text in content.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    shutil.make_archive(str(tmp_path / "case"), {"zip": "zip", "tar.gz": "gztar", "tar.xz": "xztar"}[ending], folder)
+    case = case_of(path, script=script)
+    assert case.place is Place.ARCHIVE
+    assert codes(case) == expected
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no more", b"\x1f\x8b\x08 no more"])
+@pytest.mark.parametrize("name", ["case.zip", "case.tar.gz", "case.7z"])
+def test_an_archive_that_cannot_be_looked_into_is_left_to_the_platform(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert codes(case_of(tmp_path / name, script="fds6.9.1")) == []
+
+
+def test_a_zipped_input_is_read_too(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "case.zip", "w") as archive:
+        archive.writestr("room.fds", "&HEAD CHID='a'/\n&TAIL/\n")
+    assert codes(case_of(tmp_path / "case.zip", script="fds6.9.1")) == ["NO_MESH"]
+
+
+@pytest.mark.parametrize(
+    ("deck", "expected"),
+    [
+        ("*INCLUDE, INPUT=mesh.inp\n*STEP\n", []),
+        ('*include,input = "./mesh.inp"\n*STEP\n', []),
+        ("*INCLUDE, INPUT=mesh.inp\n*INCLUDE, INPUT=Loads.inp\n", ["MISSING_FILES"]),
+        ("** *INCLUDE, INPUT=old.inp\n*INCLUDE, INPUT=mesh.inp\n", []),
+        ("*STEP\n", ["SEVERAL_INPUTS"]),
+    ],
+)
+def test_the_includes_of_a_calculix_deck_are_looked_for(tmp_path: Path, deck: str, expected: list[str]) -> None:
+    (tmp_path / "beam.inp").write_text(deck)
+    (tmp_path / "mesh.inp").write_text("*NODE\n")
+    assert codes(case_of(tmp_path, script="calculiX-2.21-PARDISO")) == expected
+
+
+def test_the_files_of_an_export_are_looked_for(tmp_path: Path) -> None:
+    lines = ["P ncpus 1", "F comm plate.comm D 1", "F mmed /home/me/plate.med D 20", "F mess ./plate.mess R 6"]
+    (tmp_path / "plate.export").write_text("\n".join(lines))
+    (tmp_path / "plate.comm").write_text("")
+    (problem,) = check_case(case_of(tmp_path, script="codeAster-17.0_mpi"))
+    assert (problem.code, problem.is_error) == ("MISSING_FILES", False)
+    assert "'/home/me/plate.med'." in problem.text
+
+
+def test_more_processes_than_vcpus_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.fds").write_text("".join(f"&MESH MPI_PROCESS={n}/\n" for n in range(3)))
+    assert codes(case_of(tmp_path, script="fds6.9.1", cpu=2)) == ["MPI_PROCESS_INCORRECT"]
+    assert codes(case_of(tmp_path, script="fds6.9.1", cpu=4)) == []
+
+
+def test_every_check_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "diagnosis.md").read_text().partition("## Before a run")[2]
+    told = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)*)"', Path(checks.__file__).read_text()))
+    rows = [line.split("|") for line in page.splitlines() if re.search(r"\| (error|warning) \|", line)]
+    assert told == {code for row in rows for code in row[1].strip().split(", ")}
