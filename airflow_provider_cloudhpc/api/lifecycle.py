@@ -54,6 +54,9 @@ class EndingKind(StrEnum):
     ENDLESS = "endless"
 
 
+#: After these a task may still want to read the run's output: the run has ended by itself, as far as is known.
+ENDED_KINDS = frozenset({EndingKind.COMPLETED, EndingKind.ERROR, EndingKind.STOPPED})
+
 _KIND_OF_STATUS = {
     SimulationStatus.COMPLETED: EndingKind.COMPLETED,
     SimulationStatus.ERROR: EndingKind.ERROR,
@@ -208,6 +211,8 @@ class Watch:
             self._tell_change(before, simulation, now)
         ending = ending_of(simulation)
         if ending is not None:
+            self._limit_at = None  # it costs no more
+            self._answered = now
             return ending
         if simulation.script.endswith(STATIC_SUFFIX) and not self._endless_allowed:
             return self._end(

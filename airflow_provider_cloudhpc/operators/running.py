@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_provider_cloudhpc.api.diagnosis.examination import MAX_OUTPUT_BYTES, examine, read_check
+from airflow_provider_cloudhpc.api.diagnosis.examination import MAX_OUTPUT_BYTES, CheckOutput, examine, read_check
 from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.launch.options import build_request, check_offered
@@ -216,7 +216,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             request = self._request(context)
             on_timeout = read_policy(self.on_timeout, "on_timeout")
             stop_on_kill = read_policy(self.stop_on_kill, "stop_on_kill")
-            read_check(self.check_output)
+            check = read_check(self.check_output)
             read_texts(self.exclude, "exclude")
             timeout = None if self.timeout is None else read_number(self.timeout, "timeout")
             poll_interval = read_number(self.poll_interval, "poll_interval")
@@ -262,6 +262,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
                     poll_interval=poll_interval,
                     follow_output=self.follow_output,
                     stop_on_kill=stop_on_kill.value,
+                    reads_output=check is not CheckOutput.OFF,
                     **limits,
                 ),
                 method_name="execute_complete",

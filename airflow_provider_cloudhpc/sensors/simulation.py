@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_cloudhpc.api.diagnosis.examination import MAX_OUTPUT_BYTES, read_check
+from airflow_provider_cloudhpc.api.diagnosis.examination import MAX_OUTPUT_BYTES, CheckOutput, read_check
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCQuotaError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.lifecycle import DEFAULT_PATIENCE, Ending, Watch
 from airflow_provider_cloudhpc.api.models import StopPolicy
@@ -132,7 +132,7 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
             if simulation_id is None:
                 raise CloudHPCValueError("simulation_id is None: there is no simulation to wait for.")
             policy = read_policy(self.on_timeout, "on_timeout")
-            read_check(self.check_output)
+            check = read_check(self.check_output)
             limits: dict[str, Any] = read_limits(self)
             patience = read_number(self.patience, "patience")
             self.tell_simulation(context, simulation_id)
@@ -150,6 +150,7 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
                     patience=patience,
                     endless_allowed=endless_allowed,
                     follow_output=self.follow_output,
+                    reads_output=check is not CheckOutput.OFF,
                     **limits,
                 ),
                 method_name="execute_complete",

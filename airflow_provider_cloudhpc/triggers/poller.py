@@ -26,9 +26,9 @@ from airflow_provider_cloudhpc.api.errors import (
     CloudHPCError,
     CloudHPCQuotaError,
 )
-from airflow_provider_cloudhpc.api.lifecycle import duration, moment
+from airflow_provider_cloudhpc.api.lifecycle import ENDED_KINDS, duration, moment
 from airflow_provider_cloudhpc.api.waiting.board import Board, ListPage
-from airflow_provider_cloudhpc.api.waiting.pacing import MIN_INTERVAL, Pace, backoff
+from airflow_provider_cloudhpc.api.waiting.pacing import BATCH_PAUSE, MIN_INTERVAL, Pace, backoff
 from airflow_provider_cloudhpc.triggers.accounts import Account, find_account
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ JOIN_PAUSE = 1.0
 ACCOUNT_LIFETIME = 300.0
 #: A listing that fails so often in a row is left aside.
 LISTING_FAILURES = 2
+
+
+#: Seconds between two regular looks at the least while endings wait for calls: more of them could not be told earlier.
+HELD_INTERVAL = 600.0
 
 
 class Clock:
@@ -71,6 +75,7 @@ class Wait:
     :param conn_id: the connection it came by, to be read again where the key is refused
     :param poll_interval: seconds between two looks that it asks for at the least
     :param follower: tells the output's new lines; None for none
+    :param reads: whether its task reads the run's output at the end, for which a call of the account has to be free
     :param due: when it is to be looked at out of turn; None for not
     """
 
@@ -78,7 +83,12 @@ class Wait:
     conn_id: str
     poll_interval: float
     follower: OutputFollower | None = None
+    reads: bool = False
     due: float | None = None
+    #: How it ended; held back until there is a call for the last read.
+    ending: Ending | None = None
+    #: Until when it was told to be held back.
+    told_until: float = -math.inf
     #: Whether it was told that the account's calls are used up.
     told_pause: bool = False
     future: asyncio.Future[Ending] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -95,7 +105,11 @@ class Wait:
         return self.follower is not None and not self.follower.is_over
 
     def ends(self, decide: Callable[..., Ending | None], *arguments: Any) -> bool:
-        """Let its watch decide, and hand over the ending, if it is one; whether the wait is over."""
+        """
+        Let its watch decide, and hand over the ending, if it is one; whether the wait is over.
+
+        An ending that causes a last read is kept in ``ending`` at first; what would end the wait then hands it over.
+        """
         if self.future.done():
             return True
         try:
@@ -103,10 +117,20 @@ class Wait:
         except Exception as error:  # it must not end the others' waits
             log.exception("The wait for simulation %s broke", self.simulation_id)
             self.future.set_exception(error)
-        else:
-            if ending is not None:
-                self.future.set_result(ending)
-        return self.future.done()
+            return True
+        if ending is None:
+            return False
+        if self.ending is None:
+            self.ending = ending
+            if self.reads and ending.kind in ENDED_KINDS:
+                return False
+        self.hand_over()
+        return True
+
+    def hand_over(self) -> None:
+        """Give the ending to whom it belongs."""
+        if self.ending is not None and not self.future.done():
+            self.future.set_result(self.ending)
 
 
 class Poller:
@@ -120,6 +144,8 @@ class Poller:
 
     def __init__(self, account: Account, clock: Clock, reread: Callable[[Poller], Any]) -> None:
         self.waits: set[Wait] = set()
+        #: Those that have ended and are held back, in order.
+        self.held: dict[Wait, None] = {}
         self.pace = Pace(account.quota_share)
         self._account = account
         self._clock = clock
@@ -132,11 +158,19 @@ class Poller:
         self._last_look: float | None = None
         self._failures = 0
         self._listing_failures = 0
+        #: When held endings are thought of next, and when the counters were asked for the last batch of them.
+        self._next_batch = -math.inf
+        self._batch_calls = -1
+        self._calls = 0
         self._jitter = random.Random()  # noqa: S311 - spreads load, guards nothing
 
     def join(self, wait: Wait) -> None:
         """Take a wait in: without a call where what is known is fresh enough, else with the next look."""
         now = self._clock.time()
+        self._wake.set()
+        if wait.ending is not None:  # it comes from another poller, which held it back
+            self.held[wait] = None
+            return
         self.waits.add(wait)
         known = self._board.fresh(wait.simulation_id, now - max(MIN_INTERVAL, wait.poll_interval))
         if known is not None and not wait.follows:
@@ -145,27 +179,34 @@ class Poller:
             # Not for each newcomer at once: they come in crowds.
             spacing = self.pace.interval(now, 0.0, self._board.expected_calls(len(self.waits), now))
             wait.due = max(now + JOIN_PAUSE, (self._last_look or now - spacing) + spacing)
-        self._wake.set()
 
     def leave(self, wait: Wait) -> None:
         """Let a wait go."""
-        self.waits.discard(wait)
-        self._wake.set()
+        if wait in self.waits or wait in self.held:
+            self.waits.discard(wait)
+            self.held.pop(wait, None)
+            self._wake.set()
+
+    @property
+    def everyone(self) -> list[Wait]:
+        """All waits, those that are held back too."""
+        return [*self.waits, *self.held]
 
     async def run(self) -> None:
         """Look at the service until the last wait is over; what breaks here is handed to all waits."""
         try:
-            while self.waits:
+            while self.waits or self.held:
                 await self._step()
         except Exception as error:
             log.exception("A poller broke")
-            for wait in self.waits:
+            for wait in self.everyone:
                 if not wait.future.done():
                     wait.future.set_exception(error)
         finally:
-            for wait in self.waits:
+            for wait in self.everyone:
                 wait.future.cancel()
             self.waits.clear()
+            self.held.clear()
             self._account.client.close()
 
     # -- when -------------------------------------------------------------------------------------------------
@@ -174,19 +215,28 @@ class Poller:
         self._wake.clear()
         now = self._clock.time()
         due = {wait for wait in self.waits if now >= self._due(wait)}
-        if due and self._free(now) <= now:
-            await self._look(due | {wait for wait in self.waits if wait.due is not None})
-        if self.waits:
+        if (due or self._batch_due(now)) and self._free(now) <= now:
+            if due:
+                await self._look(due | {wait for wait in self.waits if wait.due is not None})
+            else:
+                await self._count()
+        self._hand_over()
+        if self.waits or self.held:
             now = self._clock.time()
-            await self._sleep_until(max(min(map(self._due, self.waits)), self._free(now)))
+            upcoming = [self._due(wait) for wait in self.waits]
+            if self.held:
+                upcoming.append(self._next_batch)
+            await self._sleep_until(max(min(upcoming), self._free(now)))
 
     async def _sleep_until(self, moment: float) -> None:
         """Sleep until then or until something changes; a deadline is kept also while no call is free."""
         now = self._clock.time()
         if moment > now:
-            self._drop(wait for wait in list(self.waits) if wait.ends(wait.watch.check_deadline, now))
-            deadlines = [wait.watch.deadline for wait in self.waits if wait.watch.deadline is not None]
-            await self._clock.pause(min([moment, *deadlines]) - now, self._wake)
+            everyone = self.everyone
+            self._decide(everyone, lambda wait: wait.watch.check_deadline(now))
+            deadlines = [wait.watch.deadline for wait in everyone if wait.watch.deadline is not None]
+            upcoming = [when for when in deadlines if when > now]
+            await self._clock.pause(min([moment, *upcoming]) - now, self._wake)
 
     def _free(self, now: float) -> float:
         return max(self.pace.earliest(now), self._not_before)
@@ -202,6 +252,8 @@ class Poller:
         calls = followers + self._board.expected_calls(listed, now)
         asked = min((wait.poll_interval for wait in self.waits), default=0.0)
         pause = self.pace.interval(now, asked, calls)
+        if self.held:
+            pause = max(pause, HELD_INTERVAL)
         self._next_look = now + pause
 
     def _outlook(self, now: float) -> str:
@@ -233,11 +285,24 @@ class Poller:
                 self._answered(waits)
         now = self._clock.time()
         self._not_before = max(self._not_before, now + JOIN_PAUSE)
-        for wait in waits & self.waits:
-            if wait.ends(wait.watch.check_deadline, now):
-                self.waits.discard(wait)
+        self._decide(waits & self.waits, lambda wait: wait.watch.check_deadline(now))
         if regular:
             self._plan(now)
+
+    async def _count(self) -> None:
+        """Ask about one that has ended already, only to hear how many calls are left for the last reads."""
+        wait = next(iter(self.held))
+        try:
+            await self._call(self._account.client.view_simulation_short, wait.simulation_id)
+        except CloudHPCError as error:
+            if error.transient or isinstance(error, CloudHPCAuthError | CloudHPCQuotaError):
+                await self._failed(error)
+            else:
+                self._missed(error, [wait])
+        else:
+            self._failures = 0
+            self._answered(set())
+        self._not_before = max(self._not_before, self._clock.time() + JOIN_PAUSE)
 
     async def _ask_board(self, wanted: set[int], regular: bool) -> bool:
         """Ask what the board wants to know; whether it got to know all of it."""
@@ -315,6 +380,7 @@ class Poller:
             raise CloudHPCAnswerError(f"The look broke ({type(error).__name__}).", transient=True) from None
         finally:
             quota = client.quota if client.quota_seen != told else None
+            self._calls += 1
             self.pace.called(quota, self._clock.time())
         self.pace.answered()
         return result
@@ -329,31 +395,69 @@ class Poller:
             record = by_id[wait.simulation_id]
             if record.is_terminal and wait.follows and record.output is None:
                 wait.due = now  # its last lines are still to be told
-            elif wait.ends(wait.watch.seen, record, now, outlook):
-                self.waits.discard(wait)
+            else:
+                self._decide([wait], lambda wait: wait.watch.seen(by_id[wait.simulation_id], now, outlook))
+        self._hand_over()
 
     def _answered(self, waits: set[Wait]) -> None:
+        """Take in that the service answered, about these waits among others."""
         now = self._clock.time()
         outlook = self._outlook(now)
-        for wait in waits & self.waits:
+        answered = [*(waits & self.waits), *self.held]
+        for wait in answered:
             wait.told_pause = False
-            if wait.ends(wait.watch.unchanged, now, outlook):
-                self.waits.discard(wait)
+        self._decide(answered, lambda wait: wait.watch.unchanged(now, outlook))
 
     def _missed(self, error: CloudHPCError, waits: Iterable[Wait]) -> None:
         now = self._clock.time()
-        self._drop(wait for wait in list(waits) if wait.ends(wait.watch.missed, error, now))
+        self._decide(waits, lambda wait: wait.watch.missed(error, now))
 
-    def _drop(self, waits: Iterable[Wait]) -> None:
-        for wait in waits:
-            self.waits.discard(wait)
+    def _decide(self, waits: Iterable[Wait], decide: Callable[[Wait], Ending | None]) -> None:
+        """Let waits decide; who has ended leaves, or is held back."""
+        for wait in list(waits):
+            if wait.ends(decide, wait):
+                self.waits.discard(wait)
+                self.held.pop(wait, None)
+            elif wait.ending is not None and wait in self.waits:
+                self.waits.discard(wait)
+                self.held[wait] = None
+
+    def _batch_due(self, now: float) -> bool:
+        return bool(self.held) and now >= self._next_batch
+
+    def _hand_over(self) -> None:
+        """Hand endings over as far as there are calls for their last reads; tell the others when, about."""
+        now = self._clock.time()
+        if self._batch_calls < 0 or (self._calls > self._batch_calls and now >= self._next_batch):
+            granted = self.pace.promise(len(self.held), now)
+            for wait in list(self.held)[:granted]:
+                wait.hand_over()
+                del self.held[wait]
+            if self.held:
+                worth_it = self.pace.next_promise(len(self.held), now)
+                self._next_batch = max(now + BATCH_PAUSE, min(worth_it, now + HELD_INTERVAL))
+                self._batch_calls = self._calls
+        if not self.held:
+            self._batch_calls = -1
+        elif any(wait.told_until <= now for wait in self.held):
+            self._tell_held(now)
+
+    def _tell_held(self, now: float) -> None:
+        """Tell those that were told nothing yet, or a time that has passed."""
+        for wait, until in zip(self.held, self.pace.promise_times(len(self.held), now), strict=True):
+            if wait.told_until <= now:
+                wait.told_until = max(until, self._next_batch, now + BATCH_PAUSE)
+                wait.watch.tell(
+                    f"Simulation {wait.simulation_id} has ended; its last read waits for calls until about "
+                    f"{moment(wait.told_until)} ({self.pace.quota or 'calls are refused'})."
+                )
 
     async def _failed(self, error: CloudHPCError) -> None:
         """Deal with an error that concerns the whole account."""
         now = self._clock.time()
         if isinstance(error, CloudHPCQuotaError):
             until = self.pace.refused(error, now)
-            for wait in self.waits:
+            for wait in self.everyone:
                 if not wait.told_pause:
                     wait.watch.tell(f"{error} All waits of this account pause until {moment(until)}.")
                     wait.told_pause = True
@@ -362,7 +466,7 @@ class Poller:
         elif error.transient:
             self._failures += 1
             self._not_before = now + backoff(self._failures) * self._jitter.uniform(1.0, 1.2)
-        self._missed(error, self.waits)
+        self._missed(error, self.everyone)
 
 
 class Pollers:
@@ -431,7 +535,7 @@ class Pollers:
         """Look the connections of a refused key up again; who has another key now goes on with that."""
         now = self.clock.time()
         by_connection: dict[str, list[Wait]] = {}
-        for wait in poller.waits:
+        for wait in poller.everyone:
             by_connection.setdefault(wait.conn_id, []).append(wait)
         for conn_id, waits in by_connection.items():
             try:
@@ -443,8 +547,8 @@ class Pollers:
                 log.warning("Connection %s could not be read again: %s", conn_id, error)
                 continue
             for wait in waits:
-                if wait in poller.waits and self._pollers.get(account.digest) is not poller:
-                    poller.waits.discard(wait)
+                if not wait.future.done() and self._pollers.get(account.digest) is not poller:
+                    poller.leave(wait)
                     self._join(wait, account)
 
 

@@ -54,6 +54,8 @@ class CloudHPCSimulationTrigger(BaseTrigger):
     :param max_cost: the same for euro, as far as the service tells the cost of a run before its end
     :param stop_on_kill: what is done about the simulation when the task is killed, marked, cleared or its run failed
         (and not when the triggerer ends or the trigger moves): ``"soft"``, ``"hard"`` or ``"leave"``
+    :param reads_output: whether the task reads the run's output at the end: then the event of a run that has ended
+        waits, until the deadline at the latest, while the account has no call left for that
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class CloudHPCSimulationTrigger(BaseTrigger):
         max_vcpu_hours: float | None = None,
         max_cost: float | None = None,
         stop_on_kill: str = StopPolicy.LEAVE.value,
+        reads_output: bool = True,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.simulation_id = simulation_id
@@ -83,6 +86,7 @@ class CloudHPCSimulationTrigger(BaseTrigger):
         self.max_vcpu_hours = max_vcpu_hours
         self.max_cost = max_cost
         self.stop_on_kill = stop_on_kill
+        self.reads_output = reads_output
         self._account: Account | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -101,6 +105,7 @@ class CloudHPCSimulationTrigger(BaseTrigger):
                 "max_vcpu_hours": self.max_vcpu_hours,
                 "max_cost": self.max_cost,
                 "stop_on_kill": self.stop_on_kill,
+                "reads_output": self.reads_output,
             },
         )
 
@@ -171,7 +176,8 @@ class CloudHPCSimulationTrigger(BaseTrigger):
                 duration(now - started),
             )
         follower = OutputFollower(resumed=resumed) if self.follow_output else None
-        return await pollers.wait(Wait(watch, self.cloudhpc_conn_id, self.poll_interval, follower), account)
+        wait = Wait(watch, self.cloudhpc_conn_id, self.poll_interval, follower, reads=self.reads_output)
+        return await pollers.wait(wait, account)
 
     async def _connect(self, pollers: Pollers, begun: float) -> Account:
         while True:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cloudhpc.api.diagnosis.catalogue import Kind
 from airflow_provider_cloudhpc.api.diagnosis.scanner import diagnose
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCQuotaError, CloudHPCValueError
-from airflow_provider_cloudhpc.api.lifecycle import Ending, EndingKind, duration
+from airflow_provider_cloudhpc.api.lifecycle import ENDED_KINDS, Ending, EndingKind, duration
 from airflow_provider_cloudhpc.api.waiting.in_process import DEFAULT_QUOTA_WAIT
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ MAX_OUTPUT_BYTES = 32_000_000
 #: Pause before a refused call is made again where the service names none, seconds.
 _QUOTA_PAUSE = 60.0
 _DATE = "%Y-%m-%d %H:%M:%S"
-_OWN_ENDINGS = frozenset({EndingKind.COMPLETED, EndingKind.ERROR, EndingKind.STOPPED})
 
 
 class CheckOutput(StrEnum):
@@ -143,7 +142,7 @@ def examine(
     :param quota_wait: seconds that are waited for the account's calls to be free
     """
     page = client.simulation_page(ending.simulation_id)
-    if ending.kind not in _OWN_ENDINGS or check is CheckOutput.OFF:
+    if ending.kind not in ENDED_KINDS or check is CheckOutput.OFF:
         return Examined(ending, None, page)
     try:
         record = _view(client, ending.simulation_id, max_output_bytes, quota_wait, sleep)

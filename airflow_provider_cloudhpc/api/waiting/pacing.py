@@ -13,6 +13,7 @@ import math
 import random
 from bisect import bisect_right
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ ASSUMED_HOURLY_LIMIT = 100
 FIRST_PAUSE, LONGEST_PAUSE = 60.0, 900.0
 #: First and longest pause after the service was not reached, seconds.
 FIRST_BACKOFF, LONGEST_BACKOFF = 30.0, 600.0
+#: Seconds after which a promised read that was not seen is no longer expected: its task was cleared, or died.
+PROMISE_LIFETIME = 1800.0
+#: What part of the free calls is promised within so many seconds: by then the reads of others show in the counters.
+BATCH, BATCH_PAUSE = 1 / 3, 120.0
 #: Seconds added to what two clocks are compared by.
 MARGIN = 1.0
 
@@ -50,67 +55,154 @@ class _Window:
         self.limit = assumed
         self.used: int | None = None
         self._told_at = -math.inf
+        #: How many of our own polls came after it.
+        self._unheard = 0
+        #: What was used is known no longer, and has to be told before anything is promised on it.
+        self._stale = False
         #: Our own calls before this time are not among the used ones: a fixed window began anew.
         self._counted_since = -math.inf
-        self._own: deque[float] = deque()
+        #: Our own calls, and the final reads of delivered endings that are known to have been made, by time.
+        self._polls: list[float] = []
+        self._reads: list[float] = []
+        #: When reads were promised that have not been seen among the used ones yet.
+        self._promised: list[float] = []
+        #: When calls of others were first heard of: (time, how many); and since when anything is heard.
+        self._others: deque[tuple[float, int]] = deque()
+        self._heard_since = math.inf
+
+    # -- what happens
 
     def called(self, now: float) -> None:
-        self._own.append(now)
-        while self._own and self._own[0] <= now - self.length - MARGIN:
-            self._own.popleft()
+        self._polls.append(now)
+        self._unheard += 1
+        for calls in (self._polls, self._reads):
+            del calls[: bisect_right(calls, now - 2 * self.length)]
+
+    def promise(self, now: float, reads: int) -> None:
+        if self.limit and self.used is not None:
+            self._promised.extend([now] * reads)
 
     def told(self, limit: int | None, used: int | None, now: float) -> None:
+        self._stale = False
         if limit is not None:
             self.limit = limit
         if used is None or not self.limit:
             self.used = None
+            self._promised.clear()
             return
-        since = sum(1 for call in self._own if call > self._told_at)
-        if self.used is not None and used < self.used and used <= since + 0.1 * self.limit:
+        since, self._unheard = self._unheard, 0
+        begun_anew = self.used is not None and used < self.used and used <= since + 0.1 * self.limit
+        if self.used is not None:
+            # At least so many calls were others'; those that waited longest for theirs have made them.
+            others = max(0, used - since - (0 if begun_anew else self._still_used(now)))
+            made = min(others, len(self._promised))
+            if others > made:
+                self._others.append((now, others - made))
+            self._reads.extend([now] * made)
+            del self._promised[:made]
+            del self._promised[: bisect_right(self._promised, now - PROMISE_LIFETIME)]
+        else:
+            self._heard_since = now
+        if begun_anew:
             self._counted_since = self._told_at
         self.used, self._told_at = used, now
 
     def forget_used(self) -> None:
-        self.used = None
+        self._stale = True
+
+    # -- what follows from it
 
     def allowance(self, share: float) -> int | None:
         """How many own calls the window may hold; None for no limit."""
         return max(1, math.floor(share * self.limit)) if self.limit else None
 
     def earliest(self, now: float, share: float) -> float:
+        """When the next poll is within the share and out of the reserve."""
         allowed = self.allowance(share)
-        if allowed is None or not self.limit:
-            return now
-        moment = now
-        if len(self._own) >= allowed:
-            moment = max(moment, self._own[-allowed] + self.length + MARGIN)
-        if self.used is None:
-            return moment
-        own = list(self._own)
-        unheard = len(own) - bisect_right(own, self._told_at)
-        too_many = self.used + unheard + 1 - (self.limit - reserve_of(self.limit))
-        if too_many <= 0:
-            return moment
-        counted = self._counted(own)
-        free = counted[too_many - 1] if len(counted) >= too_many else self._told_at
-        return max(moment, min(free, self._told_at) + self.length + MARGIN)
+        if allowed is not None and len(self._polls) >= allowed:
+            now = max(now, self._polls[-allowed] + self.length + MARGIN)
+        return self.room_at(1, now)
 
-    def _counted(self, own: list[float]) -> list[float]:
-        """Our own calls that are surely among the used ones."""
+    def room(self, now: float) -> float:
+        """How many calls are free outside of the reserve, as far as is surely known; negative: so many too few."""
+        if not self.limit or self.used is None:
+            return math.inf
+        if self._stale:
+            return 0
+        used = self._still_used(now) + self._unheard + self._outstanding(now)
+        # Others may have made one that was not heard of yet.
+        others = self.used > sum(len(calls) for calls in self._counted())
+        return self.limit - reserve_of(self.limit) - used - others
+
+    def room_at(self, calls: int, now: float) -> float:
+        """When so many calls are surely free: now, or later."""
+        lacking = calls - self.room(now)
+        if lacking <= 0 or self._stale:
+            return now
+        upcoming = self._upcoming(now)
+        last = self._told_at if lacking > len(upcoming) else upcoming[int(lacking) - 1]
+        return max(now, last + self.length + MARGIN)
+
+    def room_times(self, calls: int, now: float) -> list[float]:
+        """When each of so many further calls is free, about: what is not known of others is taken for forgiven late."""
+        if not self.limit or self.used is None or self._stale:
+            return [now] * calls
+        room = int(max(0, self.room(now)))
+        missing = int(max(0, -self.room(now)))
+        later = [max(now, call + self.length + MARGIN) for call in self._upcoming(now)[missing:]]
+        most = max(1, self.limit - reserve_of(self.limit))
+        late = max(now, self._told_at + self.length + MARGIN)
+        first = [*[now] * room, *later][:most]
+        first += [late] * (most - len(first))
+        return [first[number % most] + number // most * self.length for number in range(calls)]
+
+    def _upcoming(self, now: float) -> list[float]:
+        """Our own counted calls that have not surely been forgiven yet."""
+        counted = sorted(chain(*self._counted()))
+        return counted[bisect_right(counted, now - self.length - MARGIN) :]
+
+    def _outstanding(self, now: float) -> int:
+        """How many promised reads are still to come, or were made and not heard of."""
+        return len(self._promised) - bisect_right(self._promised, now - PROMISE_LIFETIME - self.length)
+
+    def _counted(self) -> tuple[list[float], list[float]]:
+        """Our own polls, and reads, that were surely among the used ones when these were told."""
         since = max(self._counted_since, self._told_at - self.length)
-        return own[bisect_right(own, since) : bisect_right(own, self._told_at)]
+        polls, reads = (
+            calls[bisect_right(calls, since) : bisect_right(calls, self._told_at)]
+            for calls in (self._polls, self._reads)
+        )
+        return polls, reads
+
+    def _still_used(self, now: float) -> int:
+        """What was used when it was told last, without what has surely been forgiven since."""
+        forgiven = now - self.length - MARGIN
+        if self.used is None or self._told_at <= forgiven:
+            return 0
+        return max(0, self.used - sum(bisect_right(calls, forgiven) for calls in self._counted()))
 
     def seconds_a_call(self, now: float, share: float) -> float:
         """How far apart polls have to be to stay within our share and what others leave, and never to run dry."""
         if not self.limit:
             return 0.0
-        foreign = 0 if self.used is None else max(0, self.used - len(self._counted(list(self._own))))
-        rate = max(1.0, min(share * self.limit, self.limit - reserve_of(self.limit) - foreign))
-        own = [call for call in self._own if call > now - self.length]
+        most = self.limit - reserve_of(self.limit)
+        rate = max(1.0, min(share * self.limit, most - self._expected(now)))
+        own = self._polls[bisect_right(self._polls, now - self.length) :]
         free = max(0.0, rate - len(own))
         # Until the k-th of our calls is forgiven there are only those that are free now, and k.
         dry = ((call + self.length - now) / (free + number) for number, call in enumerate(own, 1))
         return max(self.length / rate, max(dry, default=0.0))
+
+    def _expected(self, now: float) -> float:
+        """How many calls of a whole window others are expected to make, as far as we have to make way for them."""
+        if self.used is None:
+            return 0.0
+        seen = max(0, self.used - len(self._counted()[0])) + self._outstanding(now)
+        span = min(max(now - self._heard_since, self.length / 3), self.length)
+        while self._others and self._others[0][0] <= now - self.length:
+            self._others.popleft()
+        rate = sum(calls for _, calls in self._others) * self.length / span
+        return max(seen, rate)
 
 
 class Pace:
@@ -126,10 +218,11 @@ class Pace:
     def __init__(self, share: float = 0.5, *, jitter: random.Random | None = None) -> None:
         self.share = share
         self.quota: Quota | None = None
-        self._hour = _Window(HOUR, ASSUMED_HOURLY_LIMIT)
-        self._day = _Window(DAY, None)
+        self._windows = _Window(HOUR, ASSUMED_HOURLY_LIMIT), _Window(DAY, None)
         self._paused_until = -math.inf
         self._refusals = 0
+        #: How many reads may still be promised until when.
+        self._batch, self._batch_until = 0.0, -math.inf
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads load, guards nothing
 
     def called(self, quota: Quota | None, now: float) -> None:
@@ -139,12 +232,13 @@ class Pace:
         :param quota: the counters that its answer told, None where it told none
         :param now: when its answer came: not before the service counted it
         """
-        self._hour.called(now)
-        self._day.called(now)
+        hour, day = self._windows
+        hour.called(now)
+        day.called(now)
         if quota is not None:
             self.quota = quota
-            self._hour.told(quota.hourly_limit, quota.hourly_used, now)
-            self._day.told(quota.daily_limit, quota.daily_used, now)
+            hour.told(quota.hourly_limit, quota.hourly_used, now)
+            day.told(quota.daily_limit, quota.daily_used, now)
 
     def answered(self) -> None:
         """Take in that a call was answered: a refusal after it is a new one."""
@@ -159,8 +253,8 @@ class Pace:
         if error.retry_after is not None:
             pause = error.retry_after
             # The service knows better than our sums when calls are free again.
-            self._hour.forget_used()
-            self._day.forget_used()
+            for window in self._windows:
+                window.forget_used()
         else:
             pause = min(FIRST_PAUSE * 2**self._refusals, LONGEST_PAUSE)
         self._refusals += 1
@@ -169,8 +263,46 @@ class Pace:
 
     def earliest(self, now: float) -> float:
         """Give the time at which the next poll may be made: now, or later."""
-        windows = (self._hour, self._day)
-        return max(now, self._paused_until, *(window.earliest(now, self.share) for window in windows))
+        return max(now, self._paused_until, *(window.earliest(now, self.share) for window in self._windows))
+
+    def promise(self, wanted: int, now: float) -> int:
+        """
+        Promise calls to the tasks that are about to read a run's output; they are outside of the polls' share.
+
+        Never more than a third of what is free within two minutes: another triggerer may promise another third.
+
+        :param wanted: how many reads
+        :return: how many of them have a call now; all where the account has no limit, or tells no counters
+        """
+        if now < self._paused_until:
+            return 0
+        room = min(window.room(now) for window in self._windows)
+        if now >= self._batch_until:
+            self._batch, self._batch_until = max(self._least_batch, room * BATCH), now + BATCH_PAUSE
+        granted = int(max(0, min(wanted, room, self._batch)))
+        self._batch -= granted
+        for window in self._windows:
+            window.promise(now, granted)
+        return granted
+
+    @property
+    def _least_batch(self) -> int:
+        """Reads that are promised together though they are more than a third: the reserve bears as many unforeseen."""
+        return min((reserve_of(window.limit) for window in self._windows if window.limit), default=1)
+
+    def promise_times(self, reads: int, now: float) -> list[float]:
+        """
+        Give about when each of so many reads has its call.
+
+        :param reads: how many are waiting
+        """
+        now = max(now, self._paused_until)
+        return [max(times) for times in zip(*(window.room_times(reads, now) for window in self._windows), strict=True)]
+
+    def next_promise(self, reads: int, now: float) -> float:
+        """Give when it is worth a poll to learn whether waiting reads have calls: a batch of them, not each one."""
+        times = self.promise_times(min(reads, self._least_batch), now)
+        return max([self.earliest(now), *times[-1:]])
 
     def interval(self, now: float, asked: float, calls: float) -> float:
         """
@@ -179,13 +311,13 @@ class Pace:
         :param asked: the shortest interval that a wait asked for
         :param calls: what a look costs on average
         """
-        per_call = max(window.seconds_a_call(now, self.share) for window in (self._hour, self._day))
+        per_call = max(window.seconds_a_call(now, self.share) for window in self._windows)
         return max(MIN_INTERVAL, asked, calls * per_call)
 
     @property
     def burst(self) -> int:
         """How many calls may be made at once without spending the share of the hour on it."""
-        allowed = self._hour.allowance(self.share)
+        allowed = self._windows[0].allowance(self.share)
         return 1_000 if allowed is None else max(1, allowed // 4)
 
 
