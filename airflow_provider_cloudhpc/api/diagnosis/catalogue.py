@@ -53,6 +53,9 @@ class Row:
     :param fix: what to do about it
     :param origin: who prints the line: ``cloudHPC`` or a solver's name
     :param link: page that says more, None where there is none
+    :param before: how many lines before this one say why, at the most
+    :param before_begins: how those begin; "" for any
+    :param after: how many lines after this one say why, at the most
     """
 
     code: str
@@ -63,6 +66,9 @@ class Row:
     fix: str
     origin: str = "cloudHPC"
     link: str | None = ERRORS_PAGE
+    before: int = 0
+    before_begins: str = ""
+    after: int = 0
 
 
 P = Pattern
@@ -100,6 +106,9 @@ CATALOGUE: tuple[Row, ...] = (
             P("KILLED BY SIGNAL: 9"),
             P("exited on signal 9"),
             P("EXIT STRING: Killed (signal 9)"),
+            P("=   EXIT CODE: 9", exact=True),
+            P("exit code: 137"),
+            P("exit code 137"),
             P("line {n}:{n} Killed", exact=True),
         ),
         "A solver process was killed by the operating system, nearly always because the machine ran out of RAM.",
@@ -115,6 +124,9 @@ CATALOGUE: tuple[Row, ...] = (
             P("Cannot allocate memory", talk=True),
             P("cannot allocate {n} bytes", talk=True),
             P("memory exhausted", talk=True),
+            P("Error allocating {n} bytes"),
+            P("forrtl: severe (41)"),
+            P("OutOfMemoryError", exact=True, talk=True),
             P("MemoryError", exact=True, start=True),
         ),
         "A program asked for more memory than the machine has.",
@@ -135,6 +147,8 @@ CATALOGUE: tuple[Row, ...] = (
         (
             P("out of memory", talk=True),
             P("cgroup out-of-memory handler"),
+            P("oom-kill event"),
+            P("Exceeded job memory limit"),
             P("<S>_MEMORY_ERROR", exact=True),
         ),
         "The machine ran out of RAM.",
@@ -361,10 +375,11 @@ CATALOGUE: tuple[Row, ...] = (
         _ERROR,
         Kind.SOLVER_ERROR,
         (P("--> FOAM FATAL ERROR", exact=True), P("--> FOAM FATAL IO ERROR", exact=True)),
-        "An OpenFOAM program gave up with an error; the lines after this one name the file and the reason.",
-        "Correct what the message names. For an IO error the message holds the file and the line number.",
+        "An OpenFOAM program gave up with an error.",
+        "Correct what the message names; an IO error names the file and the line.",
         origin="OpenFOAM",
         link=None,
+        after=3,
     ),
     Row(
         "FLOATING_POINT_EXCEPTION",
@@ -407,6 +422,7 @@ CATALOGUE: tuple[Row, ...] = (
             P("Program received signal SIG{word}", exact=True),
             P("KILLED BY SIGNAL: {n}", least=1),
             P("exited on signal {n}", least=1),
+            P("=   EXIT CODE: {n}", exact=True, least=1),
             P("forrtl: severe ("),
             P("Fortran runtime error:", exact=True),
         ),
@@ -420,11 +436,13 @@ CATALOGUE: tuple[Row, ...] = (
         "FDS_ERROR",
         _ERROR,
         Kind.SOLVER_ERROR,
-        (P("ERROR: {any} - FDS stopped"), P("FDS was improperly set-up")),
+        (P("ERROR: {any} - FDS stopped"), P("STOP: {any} - FDS stopped"), P("FDS was improperly set-up")),
         "FDS stopped with an error of its own.",
-        "The lines before this one begin with ERROR and name the namelist group; correct the .fds file.",
+        "Correct the .fds file: the lines that begin with ERROR name the namelist group.",
         origin="FDS",
         link=None,
+        before=3,
+        before_begins="ERROR",
     ),
     Row(
         "CALCULIX_ERROR",
@@ -435,6 +453,7 @@ CATALOGUE: tuple[Row, ...] = (
         "Correct what the message names in the .inp file.",
         origin="CalculiX",
         link=None,
+        after=2,
     ),
     Row(
         "ASTER_FATAL",
@@ -449,9 +468,10 @@ CATALOGUE: tuple[Row, ...] = (
             P("DIAGNOSTIC JOB : <S>", exact=True),
         ),
         "code_aster stopped with a fatal message.",
-        "The box that begins with this line names the command and the reason.",
+        "Correct what the message names in the .comm file or the mesh.",
         origin="code_aster",
         link=None,
+        after=4,
     ),
     Row(
         "SATURNE_ERROR",
@@ -468,10 +488,11 @@ CATALOGUE: tuple[Row, ...] = (
         _ERROR,
         Kind.SOLVER_ERROR,
         (P("-- Error Exit --", exact=True),),
-        "SU2 ended with an error; the lines before this one say why.",
+        "SU2 ended with an error.",
         "Correct what the message names in the .cfg file or the mesh.",
         origin="SU2",
         link=None,
+        before=2,
     ),
     Row(
         "RADIOSS_ERROR",
@@ -481,6 +502,64 @@ CATALOGUE: tuple[Row, ...] = (
         "OpenRadioss ended with an error.",
         "Read the *_0000.out and *_0001.out listings in the results: errors carry an id and the object's number.",
         origin="OpenRadioss",
+        link=None,
+    ),
+    # --- what scripts stumble over ---
+    Row(
+        "SHARED_LIBRARY",
+        _ERROR,
+        Kind.BAD_INPUT,
+        (P("error while loading shared libraries", exact=True),),
+        "A program did not start: a library that it needs is not on the machine.",
+        "Send the library with the case and set LD_LIBRARY_PATH, or take another version of the solver.",
+        origin="Linux",
+        link=None,
+    ),
+    Row(
+        "SCRIPT_ERROR",
+        _ERROR,
+        Kind.SOLVER_ERROR,
+        (P("Execution halted", exact=True, start=True), P("ERROR: LoadError:", exact=True, start=True)),
+        "A script of R or Julia ended with an error.",
+        "Correct what the message names in the script.",
+        origin="R, Julia",
+        link=None,
+        before=2,
+        after=2,
+    ),
+    Row(
+        "COMMAND_FAILED",
+        _WARNING,
+        Kind.BAD_INPUT,
+        tuple(
+            P(f"line {{n}}: {{any}}: {why}", exact=True)
+            for why in ("command not found", "Permission denied", "No such file or directory")
+        ),
+        "The shell could not run a command of the script, or not open a file.",
+        "If the results lack something, correct the name, or make the file executable (it keeps that in an archive).",
+        origin="bash",
+        link=None,
+    ),
+    Row(
+        "MESH_CHECKS_FAILED",
+        _WARNING,
+        Kind.MESHING,
+        (P("Failed {n} mesh checks", exact=True, least=1),),
+        "checkMesh found faults in the mesh: a solver may run on it, and may diverge.",
+        "Read the lines that begin with *** before this one.",
+        origin="OpenFOAM",
+        link=None,
+        before=3,
+        before_begins="***",
+    ),
+    Row(
+        "MPI_ABORT",
+        _ERROR,
+        Kind.CRASHED,
+        (P("MPI_ABORT was invoked on rank", exact=True), P("Fatal error in PMPI_", exact=True)),
+        "A process ended the parallel run.",
+        "Read the lines before this one: they say why.",
+        origin="MPI",
         link=None,
     ),
     # --- whatever else the platform calls an error ---

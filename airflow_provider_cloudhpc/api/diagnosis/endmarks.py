@@ -73,7 +73,7 @@ class FdsMark(EndMark):
     """FDS prints ``Starting FDS`` and, at the end, ``STOP: FDS completed successfully`` (cloudHPC's and FDS's docs)."""
 
     solver = "FDS"
-    words = (b"fds", b"dynamics")
+    words = (b"fds", b"dynamics", b"stop")
     _START = re.compile(rb"@*\s*Starting FDS\b(?!\s*[a-z])")
     _START_OF_FDS_SCRIPT = re.compile(rb"@*\s*Starting FDS\b")
     _SUCCESS = b"STOP: FDS completed successfully"
@@ -92,7 +92,7 @@ class FdsMark(EndMark):
             self._other_stop = ""
         elif self._SUCCESS in line:
             self.ended = number
-        elif line.startswith(b"STOP: FDS") and not line.startswith(b"STOP: FDS stopped by user"):
+        elif line.startswith(b"STOP: "):
             self._other_stop = line[:120].decode("latin-1")
 
     def check(self, last: Sequence[bytes]) -> Check | None:
@@ -101,6 +101,8 @@ class FdsMark(EndMark):
             return Check(self.solver, True, "FDS printed `STOP: FDS completed successfully`")
         if not self.begun:
             return None
+        if self._other_stop.startswith("STOP: FDS stopped by user"):
+            return Check(self.solver, False, f"FDS was stopped before its end: `{self._other_stop}`")
         if self._other_stop:
             return Check(self.solver, None, f"FDS ended before its time, as its input asks: `{self._other_stop}`")
         return Check(self.solver, False, "FDS started and never printed `STOP: FDS completed successfully`")

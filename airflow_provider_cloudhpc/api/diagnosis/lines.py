@@ -46,6 +46,7 @@ _SHOWN = re.compile(
       | \++\s                                                              # set -x
       | (?:echo|printf|grep|cat|ls|rm|mv|cp|touch|mkdir)\s                 # a script being printed
       | print\(
+      | Job\s(?:TITLE|ID\sstring)\s                                       # FDS repeats the user's words
       | \#(?!\d+\s)                                                       # shell; not a stack trace
       | //|/\*|%|\$                                                        # comments of C++, SU2, Nastran
       | \*\*(?!\*|\s*(?i:error|fatal))                                     # CalculiX
@@ -58,6 +59,15 @@ _HEDGE = re.compile(
     rb"\b(?:if|when|whenever|unless|in case|without|never|no|may|might|could|would"
     rb"|avoid\w*|prevent\w*|detects?|handles?)\b",
     re.IGNORECASE,
+)
+#: What stands before a line's text: the rank of a parallel run, the frame of code_aster's boxes.
+_FRAME = re.compile(rb"^\s*(?:\[\d{1,6}\]\s*)?(?:[!|]|\xe2\x95\x91)?\s*")
+_LETTERS = re.compile(rb"[A-Za-z]")
+#: How lines begin that stand around a message and say nothing.
+_NO_REASON = (b"From ", b"in file ", b"FOAM exiting", b"FOAM aborting", b"FOAM parallel run", b"@@@", b"#")
+#: The same for what stands behind it: "out of memory management".
+_ABOUT = re.compile(
+    rb"\s+(?:management|manager|handling|handler|protection|error handling|errors? (?:is|are)\b)", re.IGNORECASE
 )
 _CLAUSE = re.compile(rb"[:;,.!(\[>]")
 _NAMED_BEFORE = re.compile(rb"\b(?:file|folder|directory|name|path)s?\s*[:=]?\s*['\"`]?$", re.IGNORECASE)
@@ -107,6 +117,16 @@ def quote(raw: bytes, *, around: int = 0, hide: tuple[str, ...] = ()) -> str:
     if len(text) > QUOTE_LENGTH:
         text = text[: QUOTE_LENGTH - 3].rstrip() + "..."
     return f"...{text}" if first else text
+
+
+def telling_part(line: bytes) -> bytes:
+    """
+    Give what a line beside a message says of its reason: without the rank's number and the frame; empty if nothing.
+
+    :param line: the line's bytes without terminal escapes
+    """
+    text = _FRAME.sub(b"", line.rstrip(b" \t!|").removesuffix(b"\xe2\x95\x91").rstrip())
+    return b"" if len(_LETTERS.findall(text[:200])) < 3 or text.startswith(_NO_REASON) else text
 
 
 def is_shown(line: bytes) -> bool:
@@ -238,4 +258,4 @@ def _is_talk(subject: bytes, start: int, end: int) -> bool:
     if _NAMED_BEFORE.search(before):
         return True
     clause = _CLAUSE.split(before)[-1]
-    return _HEDGE.search(clause) is not None
+    return _HEDGE.search(clause) is not None or _ABOUT.match(subject, end) is not None

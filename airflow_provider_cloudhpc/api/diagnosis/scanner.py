@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from airflow_provider_cloudhpc.api.diagnosis.catalogue import CATALOGUE, Kind, Row, Severity
 from airflow_provider_cloudhpc.api.diagnosis.endmarks import MARKS, Check, FdsMark
-from airflow_provider_cloudhpc.api.diagnosis.lines import QUOTE_LENGTH, is_shown, quote, strip_ansi, words_of
+from airflow_provider_cloudhpc.api.diagnosis.lines import (
+    QUOTE_LENGTH,
+    is_shown,
+    quote,
+    strip_ansi,
+    telling_part,
+    words_of,
+)
 from airflow_provider_cloudhpc.api.diagnosis.verdict import Diagnosis, Finding, next_ram
 
 if TYPE_CHECKING:
@@ -32,6 +39,8 @@ BLOCK = 256 * 1024
 OVERLAP = 2 * 1024
 #: How many of the last lines are kept.
 LAST_LINES = 20
+#: Lines after one that are looked at for its reason.
+_REASON_WITHIN = 8
 #: What a run may be hit by and still succeed after the platform restarted its solver.
 _SURVIVABLE = frozenset({Kind.OUT_OF_MEMORY, Kind.CRASHED})
 
@@ -45,6 +54,10 @@ class _Hit:
     number: int
     last: int
     count: int = 1
+    before: tuple[bytes, ...] = ()
+    after: list[bytes] = field(default_factory=list)
+    #: Lines that are still to be looked at for what comes after.
+    open_for: int = 0
 
 
 class OutputScanner:
@@ -79,6 +92,8 @@ class OutputScanner:
                 self._tried.setdefault(b"@@@" if pattern.platform else pattern.word, []).append((place, row, pattern))
         self._words = self._tried.keys() | {word for mark in marks for word in mark.words}
         self._hits: dict[str, _Hit] = {}
+        #: Those whose reason may still come, with the number of lines it has.
+        self._open: list[tuple[_Hit, int]] = []
         self._last: deque[bytes] = deque(maxlen=LAST_LINES)
         self._buffer = bytearray()
         self._number = 1
@@ -124,7 +139,7 @@ class OutputScanner:
             rest, _, block = block.partition(b"\n")
             self._take(rest)
             self._end_line()
-        if block and not self._may_mean(block):
+        if block and not self._open and not self._may_mean(block):
             block = self._skip(block)
         for line in block.split(b"\n")[:-1]:
             self._take(line)
@@ -191,9 +206,23 @@ class OutputScanner:
     def _end_line(self) -> None:
         self._end_version()
         if self._latest:
+            if self._open:
+                self._take_reason()
             self._last.append(self._latest)
             self._latest = b""
         self._number += 1
+
+    def _take_reason(self) -> None:
+        """Take the line that has ended for what a line before it left open."""
+        part = telling_part(self._latest)
+        for hit, most in self._open:
+            if hit.number != self._number:
+                hit.open_for -= 1
+                if part and part not in (telling_part(hit.raw), *hit.after):
+                    hit.after.append(part)
+                if len(hit.after) == most:
+                    hit.open_for = 0
+        self._open = [(hit, most) for hit, most in self._open if hit.open_for > 0]
 
     def _end_version(self) -> None:
         if self._pending:
@@ -241,7 +270,16 @@ class OutputScanner:
             hit.last = self._number
             return
         first = max(0, at - 2 * QUOTE_LENGTH)
-        self._hits[row.code] = _Hit(line[first : at + 4 * QUOTE_LENGTH], at - first, self._number, self._number)
+        hit = _Hit(line[first : at + 4 * QUOTE_LENGTH], at - first, self._number, self._number)
+        self._hits[row.code] = hit
+        if row.before:
+            parts = [telling_part(earlier) for earlier in self._last]
+            hit.before = tuple(part for part in parts if part and part.startswith(row.before_begins.encode()))[
+                -row.before :
+            ]
+        if row.after:
+            hit.open_for = _REASON_WITHIN
+            self._open.append((hit, row.after))
 
     def _finding(self, row: Row, hit: _Hit) -> Finding:
         severity, cause = row.severity, row.cause
@@ -253,6 +291,8 @@ class OutputScanner:
             severity=severity,
             kind=row.kind,
             quoted=quote(hit.raw, around=hit.at, hide=self._hide),
+            before=tuple(quote(line, hide=self._hide) for line in hit.before),
+            after=tuple(quote(line, hide=self._hide) for line in hit.after),
             line_number=0 if self._gap and hit.number >= self._gap else hit.number,
             count=hit.count,
             cause=cause,

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_cloudhpc.api.diagnosis.endmarks import Check
 
+#: Errors that only follow from another one, where there is one.
+_FOLLOWING = ("TERMINATED", "MPI_ABORT", "SNAPPYHEXMESH_FAILURE")
+#: Longest quotation of a line with those that say why, in characters.
+_TOLD_LENGTH = 500
 #: RAM tier to try after a run on a tier was out of memory; no entry where a tier with more does not exist.
 NEXT_RAM: Mapping[str, str] = {
     "highcpu": "standard",
@@ -46,6 +50,8 @@ class Finding:
     :param quoted: the first such line, short and printable
     :param line_number: where it stands, from 1; 0 for a finding about what is *not* in the output
     :param count: how many lines mean this
+    :param before: lines before the first one that say why
+    :param after: lines after it that say why
     """
 
     code: str
@@ -57,11 +63,19 @@ class Finding:
     cause: str
     fix: str
     link: str | None = None
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """The line and those that say why, in a row, not too long; "" where nothing was quoted."""
+        text = " | ".join(" ".join(line.split()) for line in (*self.before, self.quoted, *self.after))
+        return text if len(text) <= _TOLD_LENGTH else text[: _TOLD_LENGTH - 3].rstrip() + "..."
 
     @property
     def in_a_sentence(self) -> str:
         """What was found, what it means and what to do, for an error's message."""
-        said = f' "{self.quoted}".' if self.quoted else ""
+        said = f' "{self.told}".' if self.quoted else ""
         return f"{self.code}:{said} {self.cause} What to do: {self.fix}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,6 +85,7 @@ class Finding:
             "severity": self.severity.value,
             "kind": self.kind.value,
             "line": self.quoted,
+            "context": [*self.before, self.quoted, *self.after],
             "line_number": self.line_number,
             "count": self.count,
             "cause": self.cause,
@@ -84,6 +99,7 @@ class Finding:
         if self.line_number:
             where = f" (line {self.line_number}{f', {self.count} such lines' if self.count > 1 else ''})"
         lines = [f"{self.severity.upper()} {self.code}{where}: {self.quoted}"]
+        lines += [f"    before it: {line}" for line in self.before] + [f"    after it: {line}" for line in self.after]
         lines += [f"    What happened: {self.cause}", f"    What to do: {self.fix}"]
         if self.link:
             lines.append(f"    See {self.link}")
@@ -126,7 +142,7 @@ class Diagnosis:
         """The error that tells most: what a solver says before what only follows from it; None without any."""
 
         def follows(found: Finding) -> int:
-            return 2 if found.kind is Kind.PLATFORM else int(found.code == "TERMINATED")
+            return 2 if found.kind is Kind.PLATFORM else int(found.code in _FOLLOWING)
 
         return min(self.errors, key=follows, default=None)
 
@@ -146,13 +162,14 @@ class Diagnosis:
         """The diagnosis in one line."""
         if (first := self.main_error) is not None:
             more = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
-            return f"{first.code}: {first.quoted or first.cause}{more}"
+            return f"{first.code}: {first.told or first.cause}{more}"
         if self.checked == "none":
             return "not checked: there is no output"
         if self.checked == "partial":
             return "not fully checked: the output is longer than max_output_bytes; no error in what was read of it"
         proof = "; ".join(check.detail for check in self.checks if check.finished) or "no proof of success either"
-        warnings = f"{len(self.findings)} warnings, " if self.findings else ""
+        many = "s" if len(self.findings) > 1 else ""
+        warnings = f"{len(self.findings)} warning{many}, " if self.findings else ""
         return f"{warnings}no error found ({proof})"
 
     def to_dict(self) -> dict[str, Any]:

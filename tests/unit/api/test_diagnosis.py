@@ -90,6 +90,14 @@ def test_each_row_is_found_where_it_stands(name: str) -> None:
     assert result.next_ram == ("standard" if result.out_of_memory else None)
 
 
+@pytest.mark.parametrize("name", sorted(name for name in EXPECTED if name.startswith("real-")))
+def test_what_solvers_really_print_is_told_with_its_reason(name: str) -> None:
+    expected = EXPECTED[name]
+    result = diagnose((OUTPUTS / name).read_bytes(), script=expected["script"], ram="highcpu")
+    assert result.main_error is not None
+    assert (result.main_error.code, result.main_error.told) == (expected["code"], expected["told"])
+
+
 def test_every_row_has_a_golden_output() -> None:
     assert {EXPECTED[name]["code"] for name in MEANING} == set(ROWS)
     assert len(ROWS) == len(CATALOGUE), "a code is used twice"

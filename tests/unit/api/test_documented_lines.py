@@ -343,6 +343,8 @@ NEAR_MISSES = [
     "The solver may run out of memory on large meshes",
     "This build never throws std::bad_alloc",
     "no out of memory",
+    "Out of memory management is done by the kernel",
+    "Failed 0 mesh checks.",
     "without out of memory",
     "If the mesh is bad, try again: see snappyHexMesh failures in the manual",
     "Mesh numbers must be in ascending order",
