@@ -205,10 +205,10 @@ def act_on_deadline(ending: Ending, policy: StopPolicy, client: Callable[[], Clo
     except Exception as error:
         note = f"The {policy.value} stop that was to follow FAILED, it is STILL BILLING: {error}"
     else:
-        note = f"A {policy.value} stop was sent; " + (
-            "its results are saved, which can take minutes."
+        note = f"A {policy.value} stop was sent now (on_timeout={policy.value!r}): " + (
+            "its results are saved, which can take minutes, and then it bills no longer."
             if policy is StopPolicy.SOFT
-            else "its results are deleted."
+            else "its results are deleted, and it bills no longer."
         )
     return replace(ending, message=f"{ending.message} {note}")
 
@@ -285,8 +285,8 @@ def conclude_logs(found: Sequence[LogFinding], check: CheckOutput) -> None:
     errors = [one for one in found if one.finding.severity is Severity.ERROR]
     if errors and check is CheckOutput.FAIL:
         first = errors[0]
-        more = f" ({len(errors) - 1} more errors: see the log.)" if len(errors) > 1 else ""
+        more = f" ({len(errors) - 1} more: see the log.)" if len(errors) > 1 else ""
         raise AirflowFailException(
-            f"The results are downloaded and stay, but their log {first.path} says that the solver FAILED: "
+            f"The results are downloaded and stay, but the solver FAILED, says {first.where}. "
             f"{first.finding.in_a_sentence}{more} check_output='warn' takes them as they are."
         )

@@ -41,6 +41,7 @@ class Lines(logging.Handler):
 
 def troubles() -> Iterator[tuple[str, str, Callable[[Any], Any]]]:
     """Give each trouble: its title, what to know of it, and what brings it about on an emulator."""
+    from airflow_provider_cloudhpc.operators import launching
     from airflow_provider_cloudhpc.operators.simulation import (
         CloudHPCAddSimulationOperator,
         CloudHPCRunSimulationOperator,
@@ -68,10 +69,25 @@ def troubles() -> Iterator[tuple[str, str, Callable[[Any], Any]]]:
     )
     yield (
         "Out of memory",
-        "`ram_ladder=` of the Run operator takes the next tier by itself.",
+        "The next tier is named; `ram_ladder=` of the Run operator takes it by itself.",
         wait("completed", "mpirun noticed that process rank 3 was KILLED BY SIGNAL: 9"),
     )
-    yield ("The service says ERROR", "", wait("error", "HARD DISK used > 90 percent: AUTOMATIC SOFT STOP"))
+
+    def ladder(cloud: Any) -> None:
+        cloud.control.file("room/room.fds", b"&MESH/")
+        cloud.control.plan(pending=0, running=0, output=f"{OUTPUT}forrtl: severe (41): insufficient virtual memory\n")
+        run(CloudHPCRunSimulationOperator, **LAUNCH, ram_ladder=["highcpu", "standard"], poll_interval=0.1)
+
+    yield (
+        "Out of memory, and a retry takes the next tier",
+        "With `ram_ladder=` and a retry left Airflow runs the task again, which launches once more.",
+        ladder,
+    )
+    yield (
+        "The service says ERROR",
+        "The task fails for good.",
+        wait("error", "HARD DISK used > 90 percent: AUTOMATIC SOFT STOP"),
+    )
     yield (
         "It was stopped",
         "By a person, a teardown or a policy; `accept_stopped=True` takes it as a success.",
@@ -91,18 +107,33 @@ def troubles() -> Iterator[tuple[str, str, Callable[[Any], Any]]]:
 
     yield ("Sight was lost", "A retry looks again. `soft_fail` never skips this: the simulation may be billing.", lost)
 
+    def unread(cloud: Any) -> None:
+        number = ended(cloud, "completed", "")
+        cloud.control.fault("html", "GET /simulation/view/{id}", times=None)
+        run(CloudHPCSimulationSensor, simulation_id=number)
+
+    yield (
+        "The run has ended, but its output could not be read",
+        "A retry reads it again: COMPLETED alone is no success. `check_output='warn'` takes it for one.",
+        unread,
+    )
+
     def bad_key(cloud: Any) -> None:
         cloud.control.revoke_key()
         run(CloudHPCAddSimulationOperator, **LAUNCH)
 
-    yield ("The key is wrong", "", bad_key)
+    yield ("The key is wrong", "Nothing was done. A retry says the same until the connection is right.", bad_key)
 
     def quota(cloud: Any) -> None:
         cloud.control.set_quota(1, 0)
         run(CloudHPCStopSimulationOperator, folder="room")
         run(CloudHPCStopSimulationOperator, folder="room")
 
-    yield ("The account's calls are used up", "", quota)
+    yield (
+        "The account's calls are used up",
+        "Waits go on by themselves when calls are free again; other tasks need a retry with a `retry_delay`.",
+        quota,
+    )
     yield (
         "A launch asks for what is not offered",
         "Nothing was billed.",
@@ -126,7 +157,18 @@ def troubles() -> Iterator[tuple[str, str, Callable[[Any], Any]]]:
         cloud.control.file("room/room.fds", b"&MESH/")
         run(CloudHPCDownloadResultOperator, folder="room", directory="results")
 
-    yield ("There are no results", "", no_results)
+    yield ("There are no results", "`wait_for_results=` waits for them.", no_results)
+
+    def bad_log(cloud: Any) -> None:
+        log = b"Starting time loop\nTime = 12\n\n--> FOAM FATAL ERROR: \nMaximum number of iterations exceeded\n"
+        cloud.control.file("room/log.simpleFoam", log)
+        run(CloudHPCDownloadResultOperator, paths="room/log.simpleFoam", directory="results")
+
+    yield (
+        "A solver's log among the results holds an error",
+        "The files stay where they are. The task fails for good.",
+        bad_log,
+    )
 
     def no_case(cloud: Any) -> None:
         Path("case").mkdir(exist_ok=True)
@@ -134,6 +176,13 @@ def troubles() -> Iterator[tuple[str, str, Callable[[Any], Any]]]:
         run(CloudHPCUploadFolderOperator, source="case", script="fds6.9.1")
 
     yield ("The case is known to fail", "Found before anything was sent.", no_case)
+
+    def no_stored_case(cloud: Any) -> None:
+        launching.LOOK_AGAIN = 0.1
+        cloud.control.file("room/room.txt", b"")
+        run(CloudHPCAddSimulationOperator, **LAUNCH)
+
+    yield ("The folder in the storage is known to fail", "Found before anything was billed.", no_stored_case)
     yield (
         "An argument is wrong",
         "",

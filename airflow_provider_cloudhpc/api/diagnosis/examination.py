@@ -61,11 +61,13 @@ class Examined:
     :param ending: ``failed`` in place of ``completed`` where the solver failed; its message says all that matters
     :param diagnosis: None where the output was not looked at
     :param page: address of the simulation's page
+    :param unchecked: why the output was not looked at
     """
 
     ending: Ending
     diagnosis: Diagnosis | None
     page: str
+    unchecked: str = ""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -97,12 +99,19 @@ class Examined:
                 )
                 if text
             ),
-            "Diagnosis": self.diagnosis.summary if self.diagnosis else "",
+            "Diagnosis": self._summary(),
             "Page": self.page,
         }
         machine = f"{simulation.script} on {simulation.cpu} x {simulation.ram}" if simulation.script else ""
         lines = [f"Simulation {simulation.id} {machine and f'({machine}) '}in folder {simulation.folder}"]
         return lines + [f"    {name:<11}{text}" for name, text in rows.items() if text]
+
+    def _summary(self) -> str:
+        if self.diagnosis is None:
+            return self.unchecked and f"not checked: {self.unchecked}"
+        # Whether a run that was stopped proves its success is no question.
+        asked = self.ending.kind is not EndingKind.STOPPED or self.diagnosis.findings
+        return self.diagnosis.summary if asked or self.diagnosis.checked != "full" else "no error in its output"
 
 
 def times_of(simulation: Simulation) -> tuple[float | None, float | None]:
@@ -142,12 +151,14 @@ def examine(
     :param quota_wait: seconds that are waited for the account's calls to be free
     """
     page = client.simulation_page(ending.simulation_id)
-    if ending.kind not in ENDED_KINDS or check is CheckOutput.OFF:
+    if ending.kind not in ENDED_KINDS:
         return Examined(ending, None, page)
+    if check is CheckOutput.OFF:
+        return Examined(ending, None, page, "check_output=False")
     try:
         record = _view(client, ending.simulation_id, max_output_bytes, quota_wait, sleep)
     except CloudHPCError as error:
-        return Examined(_unread(ending, error, check, page), None, page)
+        return Examined(_unread(ending, error, check, page), None, page, "the output could not be read")
     ending = _completed_by(ending, record)
     diagnosis = diagnose(
         record.output,
@@ -187,7 +198,7 @@ def _completed_by(ending: Ending, record: Simulation) -> Ending:
         record = replace(record, **{name: getattr(known, name) for name in gaps})
         if not record.is_terminal:
             record = known
-    return replace(ending, simulation=replace(record, output=None))
+    return replace(ending, simulation=replace(record, output=None, output_tail=None))
 
 
 def _unread(ending: Ending, error: CloudHPCError, check: CheckOutput, page: str) -> Ending:
@@ -196,21 +207,21 @@ def _unread(ending: Ending, error: CloudHPCError, check: CheckOutput, page: str)
             ending,
             kind=EndingKind.LOST,
             message=f"{ending.message} But its output could not be read, so whether its solver succeeded is NOT known: "
-            f"{error} It bills no longer. Running the task again reads the output again. {page}",
+            f"{error} It bills no longer. Running the task again reads the output again. ({page})",
         )
-    return replace(ending, message=f"{ending.message} Its output was not checked: {error} {page}")
+    return replace(ending, message=f"{ending.message} Its output was not checked: {error} ({page})")
 
 
 def _judge(ending: Ending, diagnosis: Diagnosis, check: CheckOutput, page: str) -> Ending:
     if ending.kind is not EndingKind.COMPLETED:
-        return replace(ending, message=f"{ending.message}{_tail(diagnosis)} {page}")
+        return replace(ending, message=f"{ending.message}{_tail(diagnosis)} ({page})")
     if not diagnosis.errors or check is not CheckOutput.FAIL:
         return ending
     return replace(
         ending,
         kind=EndingKind.FAILED,
         message=f"Simulation {ending.simulation_id} is COMPLETED for the service, but its solver FAILED."
-        f"{_tail(diagnosis)} {page}",
+        f"{_tail(diagnosis)} ({page})",
     )
 
 

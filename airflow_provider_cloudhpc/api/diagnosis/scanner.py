@@ -264,13 +264,19 @@ class OutputScanner:
             self._count(first[1], line, first[2])
 
     def _count(self, row: Row, line: bytes, at: int) -> None:
-        hit = self._hits.get(row.code)
-        if hit:
-            hit.count += 1
-            hit.last = self._number
-            return
+        earlier = self._hits.get(row.code)
+        # In a parallel run the master's message names the files that the user knows.
+        telling = row.after and earlier and line.startswith(b"[0]") and not earlier.raw.startswith(b"[0]")
+        if earlier:
+            earlier.count += 1
+            earlier.last = self._number
+            if not telling:
+                return
         first = max(0, at - 2 * QUOTE_LENGTH)
         hit = _Hit(line[first : at + 4 * QUOTE_LENGTH], at - first, self._number, self._number)
+        if earlier:
+            hit.count = earlier.count
+            self._open = [(other, most) for other, most in self._open if other is not earlier]
         self._hits[row.code] = hit
         if row.before:
             parts = [telling_part(earlier) for earlier in self._last]

@@ -48,6 +48,12 @@ class LogFinding:
     path: str
     finding: Finding
 
+    @property
+    def where(self) -> str:
+        """The log's name for people."""
+        archive, packed, member = self.path.partition("!")
+        return f"{member} in {archive}" if packed else self.path
+
     def to_dict(self) -> dict[str, Any]:
         """Give it as plain data."""
         return {"path": self.path, **self.finding.to_dict()}
@@ -55,7 +61,7 @@ class LogFinding:
     def report_lines(self) -> list[str]:
         """Give it as lines for a task log."""
         first, *rest = self.finding.report_lines()
-        return [f"{self.path}: {first}", *rest]
+        return [f"{self.where}: {first}", *rest]
 
 
 def check_results(

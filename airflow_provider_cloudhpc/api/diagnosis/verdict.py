@@ -93,13 +93,19 @@ class Finding:
             "link": self.link,
         }
 
-    def report_lines(self) -> list[str]:
-        """Give it as lines for a task log."""
+    def report_lines(self, *, short: bool = False) -> list[str]:
+        """
+        Give it as lines for a task log.
+
+        :param short: what it means is plain from what was said before
+        """
         where = ""
         if self.line_number:
             where = f" (line {self.line_number}{f', {self.count} such lines' if self.count > 1 else ''})"
         lines = [f"{self.severity.upper()} {self.code}{where}: {self.quoted}"]
         lines += [f"    before it: {line}" for line in self.before] + [f"    after it: {line}" for line in self.after]
+        if short:
+            return lines
         lines += [f"    What happened: {self.cause}", f"    What to do: {self.fix}"]
         if self.link:
             lines.append(f"    See {self.link}")
@@ -192,9 +198,10 @@ class Diagnosis:
 
         :param last_lines: show the end of the output too
         """
-        lines = [f"Diagnosis: {self.summary}"]
+        lines = ["What the output says:"] if self.findings else [f"Diagnosis: {self.summary}"]
         for finding in self.findings:
-            lines += finding.report_lines()
+            # That the platform noticed it too explains nothing.
+            lines += finding.report_lines(short=finding.kind is Kind.PLATFORM and finding is not self.main_error)
         if self.next_ram:
             lines.append(f"    The next RAM tier is {self.next_ram!r}.")
         if last_lines and self.last_lines:
