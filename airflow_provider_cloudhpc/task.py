@@ -238,7 +238,7 @@ def finish(
         client, ending, check=read_check(check_output), max_output_bytes=max_output_bytes, quota_wait=quota_wait
     )
     good = examined.ending.kind is EndingKind.COMPLETED
-    if examined.diagnosis is not None and (examined.diagnosis.findings or not good):
+    if examined.diagnosis is not None and not (good and examined.diagnosis.is_clean):
         for line in examined.diagnosis.report_lines(last_lines=not good):
             log.warning("%s", line)
     for line in examined.report_lines():

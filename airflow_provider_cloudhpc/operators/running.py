@@ -217,6 +217,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             on_timeout = read_policy(self.on_timeout, "on_timeout")
             stop_on_kill = read_policy(self.stop_on_kill, "stop_on_kill")
             check = read_check(self.check_output)
+            read_number(self.max_output_bytes, "max_output_bytes", unit="bytes")
             read_texts(self.exclude, "exclude")
             timeout = None if self.timeout is None else read_number(self.timeout, "timeout")
             poll_interval = read_number(self.poll_interval, "poll_interval")

@@ -133,6 +133,7 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
                 raise CloudHPCValueError("simulation_id is None: there is no simulation to wait for.")
             policy = read_policy(self.on_timeout, "on_timeout")
             check = read_check(self.check_output)
+            read_number(self.max_output_bytes, "max_output_bytes", unit="bytes")
             limits: dict[str, Any] = read_limits(self)
             patience = read_number(self.patience, "patience")
             self.tell_simulation(context, simulation_id)

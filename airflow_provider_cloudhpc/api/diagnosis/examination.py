@@ -156,7 +156,7 @@ def examine(
     if check is CheckOutput.OFF:
         return Examined(ending, None, page, "check_output=False")
     try:
-        record = _view(client, ending.simulation_id, max_output_bytes, quota_wait, sleep)
+        record = _view(client, ending.simulation_id, int(max_output_bytes), quota_wait, sleep)
     except CloudHPCError as error:
         return Examined(_unread(ending, error, check, page), None, page, "the output could not be read")
     ending = _completed_by(ending, record)
@@ -167,10 +167,9 @@ def examine(
         complete=record.output_is_whole,
         tail=record.output_tail,
     )
-    if ending.kind is EndingKind.STOPPED:  # that it did not finish is no finding then
-        diagnosis = replace(
-            diagnosis, findings=tuple(found for found in diagnosis.findings if found.kind is not Kind.NOT_FINISHED)
-        )
+    if ending.kind is EndingKind.STOPPED:  # that it did not finish is no finding then, and what ended it is known
+        found = [one for one in diagnosis.findings if one.kind is not Kind.NOT_FINISHED and one.code != "TERMINATED"]
+        diagnosis = replace(diagnosis, findings=tuple(found))
     return Examined(_judge(ending, diagnosis, check, page), diagnosis, page)
 
 

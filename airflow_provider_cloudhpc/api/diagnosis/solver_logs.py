@@ -12,12 +12,12 @@ import os
 import re
 import tarfile
 import zipfile
-import zlib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from airflow_provider_cloudhpc.api.archive.codec import CODEC_ERRORS, gzip_reader
 from airflow_provider_cloudhpc.api.diagnosis.catalogue import Kind, Severity
 from airflow_provider_cloudhpc.api.diagnosis.endmarks import LOG_MARKS, MARKS
 from airflow_provider_cloudhpc.api.diagnosis.lines import quote
@@ -31,7 +31,11 @@ _PIECE = 256 * 1024
 #: Which files are solver logs, and whose: OpenFOAM's; FDS's and OpenRadioss's (and stdout that a user kept);
 #: CalculiX's; code_aster's.
 LOG_PATTERNS = ("log", "log.*", "*.log", "*.out", "*.sta", "*.dat", "*.mess")
-_TARS = (".tar.gz", ".tgz", ".tar", ".tar.xz", ".tar.bz2")
+_GZIPPED = (".tar.gz", ".tgz")
+_TARS = (".tar", ".tar.xz", ".tar.bz2")
+_UNREADABLE: tuple[type[Exception], ...] = (
+    OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, RuntimeError, *CODEC_ERRORS,
+)  # fmt: skip
 _NOT_A_NUMBER = re.compile(rb"(?<![\w.])[-+]?nan(?![\w.])", re.IGNORECASE)
 _UNCONVERGED = re.compile(rb"\s*\d+\s+\d+\s+\d+U\s")
 
@@ -109,17 +113,23 @@ class _Reader:
 
     def _read_file(self, path: Path) -> None:
         try:
-            if path.name.endswith(_TARS):
-                with tarfile.open(path, mode="r|*") as archive:
-                    self._read_members(path, ((m.name, archive.extractfile(m)) for m in archive if m.isreg()))
+            if path.name.endswith(_GZIPPED):
+                with path.open("rb") as raw, gzip_reader(raw) as stream:
+                    self._read_tar(path, tarfile.open(fileobj=stream, mode="r|", bufsize=_PIECE))
+            elif path.name.endswith(_TARS):
+                self._read_tar(path, tarfile.open(path, mode="r|*"))
             elif path.name.endswith(".zip"):
                 with zipfile.ZipFile(path) as archive:
                     self._read_members(path, ((name, archive.open(name)) for name in archive.namelist()))
             elif is_log(path.name) and path.is_file():
                 with path.open("rb") as log:
                     self._read_log(str(path), path.name, log)
-        except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        except _UNREADABLE as error:
             self._note(str(path), "UNREADABLE", f"{type(error).__name__}: {error}")
+
+    def _read_tar(self, path: Path, tar: tarfile.TarFile) -> None:
+        with tar as archive:
+            self._read_members(path, ((m.name, archive.extractfile(m)) for m in archive if m.isreg()))
 
     def _read_members(self, path: Path, members: Iterable[tuple[str, IO[bytes] | None]]) -> None:
         for name, log in members:

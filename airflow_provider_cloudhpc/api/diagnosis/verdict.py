@@ -153,6 +153,11 @@ class Diagnosis:
         return min(self.errors, key=follows, default=None)
 
     @property
+    def is_clean(self) -> bool:
+        """Whether all of it was read and there is nothing to tell."""
+        return self.checked == "full" and not self.findings
+
+    @property
     def out_of_memory(self) -> bool:
         """Whether the run failed for lack of RAM."""
         return any(f.kind is Kind.OUT_OF_MEMORY for f in self.errors)

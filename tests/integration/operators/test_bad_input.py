@@ -59,6 +59,7 @@ BAD = [
     (CloudHPCAddSimulationOperator, {**ADD, "adopt": "the last"}, ["adopt is 'the last'"]),
     (CloudHPCAddSimulationOperator, {**ADD, "on_conflict": "ask"}, ["on_conflict is 'ask'", "'adopt_active'"]),
     (CloudHPCAddSimulationOperator, {**ADD, "on_ambiguous": "ask"}, ["on_ambiguous is 'ask'", "'relaunch'"]),
+    (CloudHPCRunSimulationOperator, {**ADD, "max_output_bytes": "all"}, ["max_output_bytes is 'all'", "bytes"]),
     (CloudHPCStopSimulationOperator, {"simulation_id": 1, "stop": "gently"}, ["stop is 'gently'", "'soft'"]),
     (CloudHPCStopSimulationOperator, {"simulation_id": 1, "stop": "leave"}, ["stop is 'leave'"]),
     (CloudHPCStopSimulationOperator, {"simulation_id": 1, "folder": "case"}, ["Only one of simulation_id and folder"]),

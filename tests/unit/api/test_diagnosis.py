@@ -375,6 +375,8 @@ def _steps(data: bytes) -> int:
         b"\r\n@@@ ",
         b"End\nStarting time loop\n",
         b"\0\xff\xfe",
+        b"[1] --> FOAM FATAL ERROR:\n[0] *ERROR\nwhy\n",
+        b"| ! | ! |\n*ERROR\n",
     ],
 )
 def test_work_grows_as_the_output_does(unit: bytes) -> None:
