@@ -30,6 +30,7 @@ def shown(pattern: Pattern) -> str:
     """A pattern as a reader understands it."""
     number = f"{pattern.least}..{pattern.below - 1}" if pattern.below else f"{pattern.least} or more"
     text = pattern.text.replace("{n}", f"N ({number})" if pattern.least > 1 or pattern.below else "N")
+    text += " (all of the line)" if pattern.alone else ""
     return text.replace("{word}", "X").replace("{any}", "...").replace("|", "\\|")
 
 

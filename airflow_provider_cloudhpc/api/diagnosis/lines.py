@@ -65,9 +65,14 @@ _FRAME = re.compile(rb"^\s*(?:\[\d{1,6}\]\s*)?(?:[!|]|\xe2\x95\x91)?\s*")
 _LETTERS = re.compile(rb"[A-Za-z]")
 #: How lines begin that stand around a message and say nothing.
 _NO_REASON = (b"From ", b"in file ", b"FOAM exiting", b"FOAM aborting", b"FOAM parallel run", b"@@@", b"#")
+_DENIED = re.compile(rb"\b(?:not|no longer|pas de|kein\w{0,2}|nessun\w{0,1})\s+$", re.IGNORECASE)
+#: A command that would print it.
+_ECHOED = re.compile(rb"\b(?:echo|printf)\s+(?:-\w+\s+)?['\"]")
 #: The same for what stands behind it: "out of memory management".
 _ABOUT = re.compile(
-    rb"\s+(?:management|manager|handling|handler|protection|error handling|errors? (?:is|are)\b)", re.IGNORECASE
+    rb"\s+(?:manage\w*|handl\w*|protection|guard|tests?|checks?|(?:is |was )?caught|errors? (?:is|are))\b"
+    rb"|(?::|\s*\.\.\.)\s*(?:ok|passed)\b",
+    re.IGNORECASE,
 )
 _CLAUSE = re.compile(rb"[:;,.!(\[>]")
 _NAMED_BEFORE = re.compile(rb"\b(?:file|folder|directory|name|path)s?\s*[:=]?\s*['\"`]?$", re.IGNORECASE)
@@ -147,6 +152,7 @@ class Pattern:
 
     :param text: e.g. ``"SWAP unresolved after {n} attempts"``
     :param exact: whether upper and lower case differ
+    :param alone: whether the pattern has to be all of the line (white space aside)
     :param start: whether the pattern has to stand at the start of the line (white space and ``@`` aside)
     :param platform: whether it is only tried on the platform's own lines, which begin with ``@@@``
     :param talk: whether the words occur in talk as well: quoted, hedged (``if``, ``to avoid``) or as a name,
@@ -158,6 +164,7 @@ class Pattern:
     text: str
     exact: bool = False
     start: bool = False
+    alone: bool = False
     platform: bool = False
     talk: bool = False
     least: int = 0
@@ -192,7 +199,13 @@ class Pattern:
             return -1
         while at >= 0 and not (self.start and subject[:at].strip(b" \t@")):
             end = self._end(subject, at)
-            if end >= 0 and _stands_alone(subject, at, end) and not (self.talk and _is_talk(subject, at, end)):
+            if (
+                end >= 0
+                and _stands_alone(subject, at, end)
+                and not (self.alone and len(subject.strip()) != end - at)
+                and not (self.talk and _is_talk(subject, at, end))
+                and not _ECHOED.search(subject[max(0, at - 80) : at])
+            ):
                 return at
             at = subject.find(first, at + len(first))
         return -1
@@ -255,7 +268,7 @@ def _is_talk(subject: bytes, start: int, end: int) -> bool:
         and _ALARM.search(subject[:400]) is None
     ):
         return True
-    if _NAMED_BEFORE.search(before):
+    if _NAMED_BEFORE.search(before) or _DENIED.search(before):
         return True
     clause = _CLAUSE.split(before)[-1]
     return _HEDGE.search(clause) is not None or _ABOUT.match(subject, end) is not None

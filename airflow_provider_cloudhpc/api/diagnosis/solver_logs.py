@@ -115,9 +115,9 @@ class _Reader:
         try:
             if path.name.endswith(_GZIPPED):
                 with path.open("rb") as raw, gzip_reader(raw) as stream:
-                    self._read_tar(path, tarfile.open(fileobj=stream, mode="r|", bufsize=_PIECE))
+                    self._read_tar(path, {"fileobj": stream, "mode": "r|", "bufsize": _PIECE})
             elif path.name.endswith(_TARS):
-                self._read_tar(path, tarfile.open(path, mode="r|*"))
+                self._read_tar(path, {"name": path, "mode": "r|*"})
             elif path.name.endswith(".zip"):
                 with zipfile.ZipFile(path) as archive:
                     self._read_members(path, ((name, archive.open(name)) for name in archive.namelist()))
@@ -127,8 +127,8 @@ class _Reader:
         except _UNREADABLE as error:
             self._note(str(path), "UNREADABLE", f"{type(error).__name__}: {error}")
 
-    def _read_tar(self, path: Path, tar: tarfile.TarFile) -> None:
-        with tar as archive:
+    def _read_tar(self, path: Path, opening: dict[str, Any]) -> None:
+        with tarfile.open(**opening) as archive:
             self._read_members(path, ((m.name, archive.extractfile(m)) for m in archive if m.isreg()))
 
     def _read_members(self, path: Path, members: Iterable[tuple[str, IO[bytes] | None]]) -> None:

@@ -234,6 +234,33 @@ def test_lack_of_memory_is_recognised_in_its_many_words(line: str, encoding: str
 
 
 @pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("slurmstepd: error: Detected 1 oom_kill event in StepId=1.0.", "OUT_OF_MEMORY"),
+        ("ERROR: memory allocation failed", "UNABLE_TO_ALLOCATE"),
+        ("forrtl: severe (41): insufficient virtual memory", "UNABLE_TO_ALLOCATE"),
+        ('Exception in thread "main" java.lang.OutOfMemoryError: Java heap space', "UNABLE_TO_ALLOCATE"),
+        ("Killed", "KILLED_BY_SIGNAL_9"),
+        ("@@@ ERROR: run.sh ended with exit code 137", "KILLED_BY_SIGNAL_9"),
+        ("run.sh: line 2:    77 Aborted                 (core dumped) ./solver", "CRASHED"),
+        ("Bus error", "CRASHED"),
+        ("Illegal instruction (core dumped)", "CRASHED"),
+        ("double free or corruption (out)", "CRASHED"),
+        ("*** stack smashing detected ***: terminated", "CRASHED"),
+        ("terminate called after throwing an instance of 'std::runtime_error'", "CRASHED"),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", "BAD_ALLOC"),
+        ("ERROR STOP 1", "CRASHED"),
+        ("[0]PETSC ERROR: Caught signal number 11 SEGV: Segmentation Violation", "CRASHED"),
+        ("mpirun detected that one or more processes exited with non-zero status, thus causing", "MPI_ABORT"),
+        ("python3: can't open file '/case/run.py': [Errno 2] No such file or directory", "COMMAND_FAILED"),
+        ("run.sh: line 4: ./solver: Permission denied", "COMMAND_FAILED"),
+    ],
+)
+def test_how_programs_die_is_recognised(line: str, code: str) -> None:
+    assert [finding.code for finding in diagnose(f"begin\n{line}\n@@@ END\n").findings] == [code]
+
+
+@pytest.mark.parametrize(
     ("text", "codes"),
     [
         ("HARD DISK used > 79%", []),
