@@ -172,6 +172,37 @@ class CalculixMark(EndMark):
         return Check(self.solver, False, "CalculiX started and never printed `Job finished`")
 
 
+class _ProofMark(EndMark):
+    """A solver that says so when it has succeeded; how it begins is not known well enough to miss that."""
+
+    proofs: ClassVar[tuple[bytes, ...]]
+
+    def see(self, line: bytes, number: int) -> None:
+        """Take in the next line."""
+        if any(proof in line for proof in self.proofs):
+            self.ended = number
+
+    def check(self, last: Sequence[bytes]) -> Check | None:
+        """Tell of success only."""
+        return Check(self.solver, True, f"{self.solver} says that it succeeded") if self.ended else None
+
+
+class AsterMark(_ProofMark):
+    """code_aster sums up its job, with alarms or without."""
+
+    solver = "code_aster"
+    words = (b"diagnostic",)
+    proofs = (b"DIAGNOSTIC JOB : OK", b"DIAGNOSTIC JOB : <A>_ALARM")
+
+
+class Su2Mark(_ProofMark):
+    """SU2's programs end with a banner."""
+
+    solver = "SU2"
+    words = (b"success",)
+    proofs = (b"- Exit Success (SU2_",)
+
+
 class PythonMark(EndMark):
     """A traceback whose exception is the script's last word was not caught."""
 
@@ -194,6 +225,10 @@ class PythonMark(EndMark):
 
 
 #: The marks that are looked for in every output.
-MARKS: tuple[type[EndMark], ...] = (FdsMark, OpenFoamMark, CalculixMark, PythonMark)
+MARKS: tuple[type[EndMark], ...] = (
+    FdsMark, OpenFoamMark, CalculixMark, AsterMark, Su2Mark, PythonMark,
+)  # fmt: skip
 #: The marks that are looked for in files named ``log`` or ``log.*``.
-LOG_MARKS: tuple[type[EndMark], ...] = (FdsMark, OpenFoamLogMark, CalculixMark, PythonMark)
+LOG_MARKS: tuple[type[EndMark], ...] = (
+    FdsMark, OpenFoamLogMark, CalculixMark, AsterMark, Su2Mark, PythonMark,
+)  # fmt: skip

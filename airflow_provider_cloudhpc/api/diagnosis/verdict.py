@@ -178,7 +178,7 @@ class Diagnosis:
             return "not checked: there is no output"
         if self.checked == "partial":
             return "not fully checked: the output is longer than max_output_bytes; no error in what was read of it"
-        proof = "; ".join(check.detail for check in self.checks if check.finished) or "no proof of success either"
+        proof = "; ".join(check.detail for check in self.checks if check.finished) or "nor a line that proves success"
         many = "s" if len(self.findings) > 1 else ""
         warnings = f"{len(self.findings)} warning{many}, " if self.findings else ""
         return f"{warnings}no error found ({proof})"

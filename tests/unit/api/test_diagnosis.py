@@ -192,6 +192,21 @@ def test_fds_that_ends_early_on_purpose_is_a_warning() -> None:
     assert (stopped.severity, stopped.finished) == (Severity.ERROR, False)
 
 
+@pytest.mark.parametrize(
+    ("text", "solver"),
+    [
+        ("  --- DIAGNOSTIC JOB : OK", "code_aster"),
+        ("  --- DIAGNOSTIC JOB : <A>_ALARM", "code_aster"),
+        ("------------------------- Exit Success (SU2_CFD) ------------------------", "SU2"),
+    ],
+)
+def test_a_solver_that_says_so_has_succeeded(text: str, solver: str) -> None:
+    result = diagnose(f"begin\n{text}\n@@@ END\n")
+    assert (result.finished, result.findings) == (True, ())
+    assert f"{solver} says that it succeeded" in result.summary
+    assert diagnose("begin\n@@@ END\n").summary == "no error found (nor a line that proves success)"
+
+
 def test_an_uncaught_python_exception_is_a_failure() -> None:
     text = 'Traceback (most recent call last):\n  File "run.py", line 3, in <module>\nValueError: singular matrix\n'
     result = diagnose(text + "@@@ END\n", script="custom-script")

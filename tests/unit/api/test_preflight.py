@@ -288,3 +288,8 @@ def test_every_check_is_documented() -> None:
     told = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)*)"', Path(checks.__file__).read_text()))
     rows = [line.split("|") for line in page.splitlines() if re.search(r"\| (error|warning) \|", line)]
     assert told == {code for row in rows for code in row[1].strip().split(", ")}
+
+
+@pytest.mark.parametrize("check", checks.CHECKS)
+def test_every_check_names_its_source(check: checks.Check) -> None:
+    assert re.match(r"(Rules|Errors|Solver): ", check.__doc__ or "")
