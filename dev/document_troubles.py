@@ -41,7 +41,7 @@ class Lines(logging.Handler):
 
 def troubles() -> Iterator[tuple[str, str, Callable[[Any], Any]]]:
     """Give each trouble: its title, what to know of it, and what brings it about on an emulator."""
-    from airflow_provider_cloudhpc.operators import launching
+    from airflow_provider_cloudhpc.operators import checking
     from airflow_provider_cloudhpc.operators.simulation import (
         CloudHPCAddSimulationOperator,
         CloudHPCRunSimulationOperator,
@@ -178,7 +178,7 @@ def troubles() -> Iterator[tuple[str, str, Callable[[Any], Any]]]:
     yield ("The case is known to fail", "Found before anything was sent.", no_case)
 
     def no_stored_case(cloud: Any) -> None:
-        launching.LOOK_AGAIN = 0.1
+        checking.LOOK_AGAIN = 0.1
         cloud.control.file("room/room.txt", b"")
         run(CloudHPCAddSimulationOperator, **LAUNCH)
 

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_cloudhpc.api.diagnosis.case import Case, case_in_storage
-from airflow_provider_cloudhpc.api.diagnosis.checks import CASE_CHECKS, check_machine
-from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight, act_on, check_case, read_preflight
+from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight
 from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
 from airflow_provider_cloudhpc.api.launch.attempts import Attempt
 from airflow_provider_cloudhpc.api.launch.machine import LaunchMachine
@@ -26,15 +24,16 @@ from airflow_provider_cloudhpc.api.launch.types import (
     Ownership,
 )
 from airflow_provider_cloudhpc.api.names import is_minted_by, mint_folder
+from airflow_provider_cloudhpc.operators.checking import check_folder_before
 from airflow_provider_cloudhpc.operators.launch_record import LaunchRecord
 from airflow_provider_cloudhpc.task import bad_input_fails, read_simulation_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from enum import StrEnum
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
-    from airflow_provider_cloudhpc.api.models import LaunchRequest, Simulation, StopSignal, StorageItem
+    from airflow_provider_cloudhpc.api.models import LaunchRequest, Simulation, StopSignal
 
     Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -44,8 +43,6 @@ log = logging.getLogger(__name__)
 STATE_KEY = "cloudhpc_launch"
 #: Pauses before the state is written again while Airflow's API is down, seconds.
 SAVE_PAUSES = (1.0, 4.0, 10.0, 20.0)
-#: Pause before a folder that seems to lack something is listed again, as listings may lag; seconds.
-LOOK_AGAIN = 10.0
 #: How many Clears of the task that minted a folder are thought of.
 _GENERATIONS = 64
 _UNKNOWN = object()
@@ -186,45 +183,6 @@ def read_choice(kind: type[Choice], value: Any, what: str) -> Choice:
     except ValueError:
         pass
     raise CloudHPCValueError(f"{what} is {value!r}: one of {', '.join(repr(one.value) for one in kind)} is needed.")
-
-
-def check_machine_before(preflight: str, request: LaunchRequest) -> None:
-    """
-    Look whether the solver is known not to start on the machine, without asking anybody.
-
-    :raises CloudHPCValueError: it is, and that is to fail; nothing was billed
-    """
-    mode = read_preflight(preflight)
-    if mode is not Preflight.OFF:
-        case = Case({}, request.script, request.cpu, request.ram)
-        act_on(check_machine(case), mode, _warn, undone="sent or billed")
-
-
-def _warn(line: str) -> None:
-    log.warning("Preflight: %s", line)
-
-
-def check_folder_before(
-    preflight: str, request: LaunchRequest, look: Callable[[], Sequence[StorageItem] | None]
-) -> None:
-    """
-    Look at the storage folder right before a launch in it.
-
-    :param look: lists it; None where nothing can be wrong with it
-    :raises CloudHPCValueError: the run is known to fail, and that is to fail; nothing was launched
-    """
-    mode = read_preflight(preflight)
-    for is_last in (False, True):
-        items = look()
-        if items is None or mode is Preflight.OFF:
-            return
-        case = case_in_storage(items, script=request.script, cpu=request.cpu, ram=request.ram)
-        problems = check_case(case, CASE_CHECKS)
-        if is_last or not any(problem.is_error for problem in problems):
-            act_on(problems, mode, _warn, undone="launched or billed")
-            return
-        log.info("Something seems to be missing in folder %s; looking again in %.0f s.", request.folder, LOOK_AGAIN)
-        time.sleep(LOOK_AGAIN)
 
 
 def launch(

@@ -30,8 +30,9 @@ from airflow_provider_cloudhpc.api.waiting.in_process import DEFAULT_QUOTA_WAIT,
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.killing import TaskKey, stop_killed, was_killed
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
-from airflow_provider_cloudhpc.operators.launching import check_machine_before, launch, own_folder
-from airflow_provider_cloudhpc.operators.storage import check_before, is_retry, upload_folder
+from airflow_provider_cloudhpc.operators.checking import check_before, check_machine_before
+from airflow_provider_cloudhpc.operators.launching import launch, own_folder
+from airflow_provider_cloudhpc.operators.storage import is_retry, upload_folder
 from airflow_provider_cloudhpc.paths import is_local, open_source, read_path
 from airflow_provider_cloudhpc.task import (
     CloudHPCTaskMixin,

@@ -18,7 +18,8 @@ from airflow_provider_cloudhpc.api.names import check_folder
 from airflow_provider_cloudhpc.api.stopping import active_in_folder, stop_all, wait_until_over
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
-from airflow_provider_cloudhpc.operators.launching import check_machine_before, launch
+from airflow_provider_cloudhpc.operators.checking import check_machine_before
+from airflow_provider_cloudhpc.operators.launching import launch
 from airflow_provider_cloudhpc.operators.running import CloudHPCRunSimulationOperator
 from airflow_provider_cloudhpc.task import (
     CloudHPCTaskMixin,

@@ -12,10 +12,8 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_cloudhpc.api.archive.pack import pack_folder
 from airflow_provider_cloudhpc.api.archive.unpack import unpack_archive
-from airflow_provider_cloudhpc.api.diagnosis.case import case_of
-from airflow_provider_cloudhpc.api.diagnosis.checks import CASE_CHECKS
 from airflow_provider_cloudhpc.api.diagnosis.examination import read_check
-from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight, act_on, check_case, read_preflight
+from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight
 from airflow_provider_cloudhpc.api.diagnosis.solver_logs import check_results
 from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
 from airflow_provider_cloudhpc.api.names import CASE_ARCHIVE, check_folder, check_name, mint_folder
@@ -26,6 +24,7 @@ from airflow_provider_cloudhpc.api.transfer.sources import BytesSource, FileSour
 from airflow_provider_cloudhpc.api.transfer.storage import download_item, upload_file
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
+from airflow_provider_cloudhpc.operators.checking import check_before, script_of_launches
 from airflow_provider_cloudhpc.operators.launch_record import find_owner
 from airflow_provider_cloudhpc.paths import is_local, open_source, put_object, read_path, stays
 from airflow_provider_cloudhpc.task import (
@@ -127,7 +126,8 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
     :param exclude: shell patterns of what to leave out, such as ``processor*`` or ``*.orig`` (templated)
     :param include_hidden: pack files whose name starts with a dot too
     :param preflight: what a case that is known to fail does: ``"error"`` (nothing is sent), ``"warn"`` or ``"off"``
-    :param script: solver that the case is for (templated): then what that one needs is looked for too
+    :param script: solver that the case is for (templated), whose needs are looked for too; None: that of the tasks of
+        this DAG that launch in this upload's folder, where they agree
     :param cloudhpc_conn_id: id of the Airflow connection (templated)
     :raises AirflowFailException: an argument is wrong, or the case is known to fail; nothing was sent
     :raises CloudHPCArchiveError: the folder could not be packed; nothing was sent
@@ -168,7 +168,7 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
             check_before(
                 self.preflight,
                 source,
-                script=self.script or "",
+                script=script_of_launches(context) if self.script is None else self.script,
                 exclude=read_texts(self.exclude, "exclude"),
                 include_hidden=self.include_hidden,
             )
@@ -181,19 +181,6 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
                 include_hidden=self.include_hidden,
                 maybe_there=is_retry(context),
             ).to_dict()
-
-
-def check_before(preflight: str, source: Path, **known: Any) -> None:
-    """
-    Look for what is known to fail in a local case, and act on it.
-
-    :param known: as of :func:`~airflow_provider_cloudhpc.api.diagnosis.case.case_of`
-    :raises CloudHPCValueError: there is something, and it is to fail; nothing was sent
-    """
-    mode = read_preflight(preflight)
-    if mode is not Preflight.OFF and source.exists():
-        problems = check_case(case_of(source, **known), CASE_CHECKS)
-        act_on(problems, mode, lambda line: log.warning("Preflight: %s", line))
 
 
 def upload_folder(

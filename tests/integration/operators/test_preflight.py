@@ -11,7 +11,7 @@ import pytest
 from airflow.exceptions import AirflowFailException
 
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
-from airflow_provider_cloudhpc.operators import launching
+from airflow_provider_cloudhpc.operators import checking
 from airflow_provider_cloudhpc.operators.simulation import CloudHPCAddSimulationOperator, CloudHPCRunSimulationOperator
 from airflow_provider_cloudhpc.operators.storage import CloudHPCUploadFolderOperator
 from tests.integration.operators.airflow_task import AirflowTask
@@ -64,7 +64,7 @@ def launch(**arguments: Any) -> Any:
 def test_a_folder_in_the_storage_is_looked_at_before_the_launch(
     cloudhpc: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launching, "LOOK_AGAIN", 0.1)
+    monkeypatch.setattr(checking, "LOOK_AGAIN", 0.1)
     cloudhpc.control.file("mine/room.psm", b"")
     with pytest.raises(AirflowFailException, match=r"nothing was launched or billed\. PYROSIM_FILE: 'room\.psm'"):
         launch()
@@ -82,14 +82,14 @@ def test_the_look_costs_no_call_more(cloudhpc: CloudHPCEmulator) -> None:
 
 
 def test_a_listing_that_lags_stops_no_launch(cloudhpc: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launching, "LOOK_AGAIN", 0.1)
+    monkeypatch.setattr(checking, "LOOK_AGAIN", 0.1)
     cloudhpc.control.file("mine/notes.txt", b"")
 
     def arrive(seconds: float) -> None:
-        assert seconds == launching.LOOK_AGAIN
+        assert seconds == checking.LOOK_AGAIN
         cloudhpc.control.file("mine/room.fds", b"&MESH/")
 
-    monkeypatch.setattr(launching.time, "sleep", arrive)
+    monkeypatch.setattr(checking.time, "sleep", arrive)
     assert launch() > 0
     assert cloudhpc.ledger.count("POST /simulation/add") == 1
 
@@ -99,3 +99,48 @@ def test_an_archive_as_source_is_looked_into(cloudhpc: CloudHPCEmulator, case: s
     with pytest.raises(AirflowFailException, match=r"nothing was sent\. PYROSIM_FILE"):
         AirflowTask(lambda: CloudHPCRunSimulationOperator(task_id="task", source=archive, **LAUNCH)).run()
     assert cloudhpc.ledger.count("*") == 0
+
+
+def upload_then_launch(case: str, *launches: dict[str, Any]) -> AirflowTask:
+    def make() -> list[Any]:
+        upload = CloudHPCUploadFolderOperator(task_id="upload", source=case)
+        for number, launched in enumerate(launches):
+            mine = {"folder": upload.output["folder"]} if "folder" not in launched else {}
+            mine |= {"mesh": upload.output["folder"]} if "folder" in launched else {}
+            CloudHPCAddSimulationOperator(task_id=f"launch_{number}", **{**LAUNCH, **mine, **launched})
+        return [upload]
+
+    return AirflowTask(make)
+
+
+def test_an_upload_knows_the_solver_by_the_launch_behind_it(cloudhpc: CloudHPCEmulator, case: str) -> None:
+    with pytest.raises(AirflowFailException, match=r"nothing was sent\. PYROSIM_FILE"):
+        upload_then_launch(case, {}).run()
+    assert cloudhpc.ledger.count("*") == 0
+
+
+def test_a_mapped_launch_tells_the_solver_too(cloudhpc: CloudHPCEmulator, case: str) -> None:
+    def make() -> list[Any]:
+        upload = CloudHPCUploadFolderOperator(task_id="upload", source=case)
+        CloudHPCAddSimulationOperator.partial(
+            task_id="launch", ram="highcpu", script="fds6.9.1", folder=upload.output["folder"]
+        ).expand(cpu=[2, 4])
+        return [upload]
+
+    with pytest.raises(AirflowFailException, match="PYROSIM_FILE"):
+        AirflowTask(make).run()
+
+
+@pytest.mark.parametrize(
+    "launches",
+    [
+        [],
+        [{"folder": "another"}],
+        [{}, {"script": "custom-script"}],
+        [{"script": "{{ params.script }}"}],
+    ],
+)
+def test_a_solver_that_is_not_known_is_not_guessed(
+    cloudhpc: CloudHPCEmulator, case: str, launches: list[dict[str, Any]]
+) -> None:
+    assert upload_then_launch(case, *launches).run()["filename"] == "upload.tar.gz"
