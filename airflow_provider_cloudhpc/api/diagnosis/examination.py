@@ -86,6 +86,8 @@ class Examined:
         status = simulation.status_name
         if self.ending.kind is EndingKind.FAILED:
             status += " says the service, but the solver FAILED"
+        elif self.ending.kind is EndingKind.COMPLETED and self.diagnosis is not None and self.diagnosis.errors:
+            status += " says the service, but its output holds an error: taken as it is (check_output='warn')"
         wall, queued = times_of(simulation)
         rows = {
             "Status": status,

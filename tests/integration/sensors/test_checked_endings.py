@@ -89,6 +89,7 @@ def test_warn_succeeds_and_the_record_tells(ended: Callable[..., int], caplog: p
     assert record["diagnosis"]["out_of_memory"] is True
     assert record["diagnosis"]["next_ram"] == "standard"
     assert any(CRASHED in line.message and line.levelno == logging.WARNING for line in caplog.records)
+    assert "its output holds an error: taken as it is" in caplog.text
 
 
 def test_off_reads_nothing(ended: Callable[..., int], service: CloudHPCEmulator) -> None:

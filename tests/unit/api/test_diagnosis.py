@@ -442,3 +442,14 @@ def test_the_documented_table_is_current() -> None:
     page = (ROOT / "docs" / "diagnosis.md").read_text()
     assert all(f"| {row.code} |" in page for row in CATALOGUE)
     assert script["with_table"](page) == page, "stale: run python dev/document_catalogue.py"
+
+
+def test_the_documented_record_is_what_is_made() -> None:
+    page = (ROOT / "docs" / "diagnosis.md").read_text()
+    shown = eval(page.partition('record["diagnosis"] == ')[2].partition("```")[0])
+    output = (
+        "Exec   : simpleFoam\nStarting time loop\nTime = 1\n"
+        "--> FOAM FATAL ERROR:\nMaximum number of iterations exceeded\nFOAM exiting\n"
+    )
+    made = diagnose(output, script="openFoam-v2406", ram="standard").to_dict()
+    assert {**made, "last_lines": ["...", made["last_lines"][-1]]} == shown
