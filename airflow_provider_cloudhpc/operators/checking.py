@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 #: Pause before a folder that seems to lack something is listed again, as listings may lag; seconds.
 LOOK_AGAIN = 10.0
 
+#: How the codes of problems begin that a file which comes late solves.
+_MISSING = ("NO_", "EMPTY_FOLDER", "PYROSIM_FILE")
+
 
 def check_machine_before(preflight: str, request: LaunchRequest) -> None:
     """
@@ -55,7 +58,10 @@ def check_folder_before(
             return
         case = case_in_storage(items, script=request.script, cpu=request.cpu, ram=request.ram)
         problems = check_case(case, CASE_CHECKS)
-        if is_last or not any(problem.is_error for problem in problems):
+        errors = [problem.code for problem in problems if problem.is_error]
+        # Only what is missing may still come; nothing else is worth the wait, nor is a warning.
+        may_come = bool(errors) and all(code.startswith(_MISSING) for code in errors)
+        if is_last or not may_come or mode is Preflight.WARN:
             act_on(problems, mode, _warn, undone="launched or billed")
             return
         log.info("Something seems to be missing in folder %s; looking again in %.0f s.", request.folder, LOOK_AGAIN)
@@ -84,13 +90,14 @@ def script_of_launches(context: Mapping[str, Any]) -> str:
     :return: "" where none is known, or several are
     """
     scripts = set()
-    for task in context["task"].dag.tasks:
+    own = context["task"]
+    for task in own.dag.tasks if own.has_dag() else ():
         if getattr(getattr(task, "operator_class", task), "launches_simulations", False):
             folder, script = (
                 getattr(task, "partial_kwargs", {}).get(name, getattr(task, name, None))
                 for name in ("folder", "script")
             )
-            if getattr(getattr(folder, "operator", None), "task_id", None) == context["ti"].task_id:
+            if getattr(getattr(folder, "operator", None), "task_id", None) == own.task_id:
                 scripts.add(script)
     first, *others = scripts or {""}
     return first if isinstance(first, str) and "{" not in first and not others else ""

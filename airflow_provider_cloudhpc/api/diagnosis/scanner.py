@@ -279,10 +279,9 @@ class OutputScanner:
             self._open = [(other, most) for other, most in self._open if other is not earlier]
         self._hits[row.code] = hit
         if row.before:
-            parts = [telling_part(earlier) for earlier in self._last]
-            hit.before = tuple(part for part in parts if part and part.startswith(row.before_begins.encode()))[
-                -row.before :
-            ]
+            begin = row.before_begins.encode()
+            parts = [part for part in map(telling_part, self._last) if part and part.startswith(begin)]
+            hit.before = tuple(parts[-row.before :])
         if row.after:
             hit.open_for = _REASON_WITHIN
             self._open.append((hit, row.after))
@@ -320,6 +319,13 @@ def _of_check(check: Check, maybe: bool) -> Finding:
     :param maybe: whether its end may stand where something is missing
     """
     early = check.finished is None
+    if early:
+        cause, fix = "The results do not reach the end time of the case.", "Nothing, if the case asks for that."
+    else:
+        cause = "The run broke off before its end."
+        fix = "Read the last lines of the output and the solver's own log in the results."
+    if maybe and not early:
+        cause = "The run may have broken off: its end is not in what was read of the output."
     return Finding(
         code="ENDED_EARLY" if early else "NOT_FINISHED",
         severity=Severity.WARNING if early or maybe else Severity.ERROR,
@@ -327,14 +333,8 @@ def _of_check(check: Check, maybe: bool) -> Finding:
         quoted=check.detail,
         line_number=0,
         count=0,
-        cause="The results do not reach the end time of the case."
-        if early
-        else "The run may have broken off: its end is not in what was read of the output."
-        if maybe
-        else "The run broke off before its end.",
-        fix="Nothing, if the case asks for that."
-        if early
-        else "Read the last lines of the output and the solver's own log in the results.",
+        cause=cause,
+        fix=fix,
     )
 
 

@@ -86,6 +86,7 @@ class RecordReader:
 
     def _keep(self, piece: bytes) -> None:
         room = max(0, self._limit // 2 - len(self._head))
+        room += _half_escape(piece[:room])
         self._head += piece[:room]
         if len(piece) > room:
             self._tail.append(piece[room:])
@@ -102,8 +103,7 @@ class RecordReader:
             self._tail_size -= len(first)
             cut = first[:size]
             size -= len(cut)
-            backslashes = len(cut) - len(cut.rstrip(b"\\"))
-            rest = first[len(cut) + backslashes % 2 :]
+            rest = first[len(cut) + _half_escape(cut) :]
             if rest:
                 self._tail.appendleft(rest)
                 self._tail_size += len(rest)
@@ -156,6 +156,11 @@ def read_record(response: requests.Response, limit: int, method: str, endpoint: 
     except requests.RequestException as error:
         reason = describe(error)
     raise CloudHPCConnectionError(f"The answer broke off ({reason}).", method=method, endpoint=endpoint)
+
+
+def _half_escape(text: bytes) -> int:
+    """Give 1 where a piece ends within an escape, else 0."""
+    return (len(text) - len(text.rstrip(b"\\"))) % 2
 
 
 def _fields(text: bytes) -> dict[str, Any]:

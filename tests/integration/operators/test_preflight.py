@@ -144,3 +144,14 @@ def test_a_solver_that_is_not_known_is_not_guessed(
     cloudhpc: CloudHPCEmulator, case: str, launches: list[dict[str, Any]]
 ) -> None:
     assert upload_then_launch(case, *launches).run()["filename"] == "upload.tar.gz"
+
+
+def test_what_no_late_file_solves_is_not_waited_for(
+    cloudhpc: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking.time, "sleep", lambda seconds: pytest.fail("waited"))
+    cloudhpc.control.file("mine/a.fds", b"&MESH/")
+    cloudhpc.control.file("mine/b.fds", b"&MESH/")
+    with pytest.raises(AirflowFailException, match="SEVERAL_FDS_FILES"):
+        launch()
+    assert launch(preflight="warn") > 0
