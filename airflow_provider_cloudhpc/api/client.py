@@ -330,10 +330,12 @@ class CloudHPCClient:
                 if quota is not None:
                     self.quota, self.quota_seen = quota, time.monotonic()
                 if max_bytes is not None:
-                    reader = read_record(response, max_bytes, method, endpoint)
-                    if reader.body is None and response.ok:
-                        return reader.record()
-                    response._content = reader.body or b""  # what requests itself does when it reads a body
+                    body = read_record(response, max_bytes, method, endpoint)
+                    if isinstance(body, dict) and response.ok:
+                        return body
+                    # What requests itself does when it reads a body.
+                    response._content = b"" if isinstance(body, dict) else body
+                    del body
                 return read_answer(response, method, endpoint, quota, location=location, clean=self._auth.hide)
             except CloudHPCNotFoundError:
                 if method == "DELETE" and may_be_done:

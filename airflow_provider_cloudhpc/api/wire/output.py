@@ -134,12 +134,13 @@ class RecordReader:
         return record | {"output": _text(bytes(self._head)), "output_is_whole": False}
 
 
-def read_record(response: requests.Response, limit: int, method: str, endpoint: str) -> RecordReader:
+def read_record(response: requests.Response, limit: int, method: str, endpoint: str) -> bytes | dict[str, Any]:
     """
     Read an answer's body to its end, or as far as is sensible.
 
     :param limit: bytes that are kept
     :param endpoint: template of the endpoint, for the error
+    :return: the body, or of one that is too long the record as far as it was kept
     :raises CloudHPCConnectionError: the connection broke
     """
     reader = RecordReader(limit)
@@ -151,8 +152,9 @@ def read_record(response: requests.Response, limit: int, method: str, endpoint: 
                 size += len(block)
                 if not reader.feed(block) or size > MAX_TRANSFER:
                     reader.has_end = False
-                    return reader
-        return reader
+                    break
+        body = reader.body
+        return reader.record() if body is None else body
     except requests.RequestException as error:
         reason = describe(error)
     raise CloudHPCConnectionError(f"The answer broke off ({reason}).", method=method, endpoint=endpoint)
