@@ -111,9 +111,12 @@ class Examined:
     def _summary(self) -> str:
         if self.diagnosis is None:
             return self.unchecked and f"not checked: {self.unchecked}"
-        # Whether a run that was stopped proves its success is no question.
-        asked = self.ending.kind is not EndingKind.STOPPED or self.diagnosis.findings
-        return self.diagnosis.summary if asked or self.diagnosis.checked != "full" else "no error in its output"
+        if self.diagnosis.is_clean:  # whether such a run proves its success is no question
+            if self.ending.kind is EndingKind.STOPPED:
+                return "no error in its output"
+            if self.ending.kind is EndingKind.ERROR:
+                return "no line of its output is known to explain it: read the last ones, above"
+        return self.diagnosis.summary
 
 
 def times_of(simulation: Simulation) -> tuple[float | None, float | None]:

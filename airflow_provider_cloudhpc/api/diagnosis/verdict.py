@@ -203,7 +203,9 @@ class Diagnosis:
 
         :param last_lines: show the end of the output too
         """
-        lines = ["What the output says:"] if self.findings else [f"Diagnosis: {self.summary}"]
+        lines = ["What the output says:"] if self.findings else []
+        if not self.findings and not last_lines:
+            lines.append(f"Diagnosis: {self.summary}")
         for finding in self.findings:
             # That the platform noticed it too explains nothing.
             lines += finding.report_lines(short=finding.kind is Kind.PLATFORM and finding is not self.main_error)

@@ -118,6 +118,19 @@ def test_other_endings_carry_the_last_lines(
     assert "  | step 17" in caplog.messages
 
 
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [("error", "no line of its output is known to explain it"), ("stopped", "no error in its output")],
+)
+def test_an_output_that_explains_nothing_is_told_as_such(
+    ended: Callable[..., int], caplog: pytest.LogCaptureFixture, ending: str, told: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    with pytest.raises(AirflowFailException):
+        wait(ended(ending, "step 17"))
+    assert f"Diagnosis  {told}" in caplog.text
+
+
 def test_beyond_the_limit_is_never_clean(ended: Callable[..., int]) -> None:
     record = wait(ended(output="a line of forty characters, all of them.\n" * 5000), max_output_bytes=50_000)
     assert record["diagnosis"]["checked"] == "partial"
