@@ -11,7 +11,7 @@ AIRFLOW_OLD := apache-airflow==2.11.*
 # What imports Airflow is tested in both versions; the rest (api, emulator) once.
 AIRFLOW_TESTS := $(wildcard $(addprefix tests/,unit/test_package.py e2e $(addprefix integration/,hooks operators sensors triggers test_waiting.py)))
 
-.PHONY: test lint pytest pytest-old package kill demo ui clean
+.PHONY: test lint pytest pytest-old package chaos demo ui clean
 .DEFAULT_GOAL := test
 
 ## Everything that is checked, in Airflow 3.3 and 2.11.
@@ -37,10 +37,11 @@ package: $(VENV)/.stamp
 	$(VENV)/bin/twine check --strict dist/*
 	$(VENV)/bin/python dev/check_wheel.py dist
 
-## Tasks killed by people and by accidents, in a real Airflow: which simulation is stopped, and which is not.
-kill: $(VENV)/.stamp $(VENV_OLD)/.stamp
-	$(VENV)/bin/python -m pytest tests/e2e/kill_matrix.py
-	$(VENV_OLD)/bin/python -m pytest tests/e2e/kill_matrix.py
+## Tasks killed at every point, by people and by accidents, in a real Airflow: billed once, nothing left. Prints the table.
+chaos: $(VENV)/.stamp $(VENV_OLD)/.stamp
+	$(VENV)/bin/python -m tests.e2e.chaos --results .chaos/3.3.json
+	$(VENV_OLD)/bin/python -m tests.e2e.chaos --results .chaos/2.11.json
+	$(VENV)/bin/python -m tests.e2e.chaos.report .chaos docs/launching.md
 
 ## The quickstart DAG in a real Airflow, against the emulator.
 demo: $(VENV)/.stamp
@@ -63,4 +64,4 @@ $(VENV_OLD)/.stamp: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV_OLD) dist build.log .demo .ui
+	rm -rf $(VENV) $(VENV_OLD) dist build.log .chaos .demo .ui

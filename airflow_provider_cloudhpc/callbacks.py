@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ready callbacks for tasks of this provider."""
+"""Ready callbacks: they stop what tasks have left that can act no more."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cloudhpc.api.errors import CloudHPCError
 from airflow_provider_cloudhpc.api.models import StopSignal
-from airflow_provider_cloudhpc.api.stopping import stop
+from airflow_provider_cloudhpc.api.names import is_minted_by, mint_folder
+from airflow_provider_cloudhpc.api.stopping import find_settled, stop, stop_all
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import SIMULATION_ID_KEY
 from airflow_provider_cloudhpc.task import read_simulation_id
@@ -17,21 +19,69 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds to look for a simulation that was launched a moment ago: Airflow gives callbacks less than a minute.
+SETTLE = 20.0
+
 
 def stop_simulation(context: Mapping[str, Any]) -> None:
     """
-    Stop, softly, what a task has launched that failed for good: an ``on_failure_callback``.
+    Stop, softly, what a task has launched that failed for good: a task's ``on_failure_callback``.
 
-    It runs also where the worker was killed with SIGKILL and nothing of the task itself can act any more. A simulation
-    that has ended is left as it is: ``GET /simulation/view-short/{id}``, ``PUT /simulation/stop/{id}``.
+    It runs also where the worker, or its machine, is gone. A simulation that has ended is left as it is:
+    ``GET /simulation/view-short/{id}``, ``PUT /simulation/stop/{id}``. Where the task died before it told of one, it is
+    looked for in the folder that was minted for the task: ``GET /simulation/index-short/...``.
+
+    Airflow 3 calls no task's callback where only the task's process was killed (SIGKILL, out of memory):
+    :func:`stop_simulations`, or a teardown, works there too.
     """
     task_instance = context["ti"]
     told = task_instance.xcom_pull(
         task_ids=task_instance.task_id, key=SIMULATION_ID_KEY, map_indexes=task_instance.map_index
     )
     simulation_id = read_simulation_id(told)
-    if simulation_id is None:
-        log.info("Task %s has told of no simulation: nothing to stop.", task_instance.task_id)
+    client = CloudHPCHook(_conn_id(context.get("task"))).get_conn()
+    if simulation_id is not None:
+        stop(client, simulation_id, StopSignal.SOFT)
         return
-    conn_id = getattr(context.get("task"), "cloudhpc_conn_id", CloudHPCHook.default_conn_name)
-    stop(CloudHPCHook(conn_id).get_conn(), simulation_id, StopSignal.SOFT)
+    ti = task_instance
+    folder = mint_folder(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.max_tries)
+    active = find_settled(client, folder.__eq__, settle=SETTLE)
+    if not active:
+        log.info("Task %s has told of no simulation, and none is active in its own folder.", ti.task_id)
+    stop_all(client, [simulation.id for simulation in active], StopSignal.SOFT)
+
+
+def stop_simulations(context: Mapping[str, Any]) -> None:
+    """
+    Stop, softly, all that a run of a DAG has left: the DAG's ``on_failure_callback``, or its ``on_success_callback``.
+
+    Whatever is active in a folder that this very run minted is stopped, told or not, of mapped tasks too; what runs in
+    folders that somebody named is not touched. It needs nothing of the tasks, so it works also where their processes
+    were killed, and where a task was marked before its trigger had begun: ``GET /simulation/index-short/...``,
+    ``PUT /simulation/stop/{id}``, for each connection that tasks of the DAG launch by.
+
+    :raises CloudHPCError: some were not stopped: STILL BILLING; Airflow writes it to the log of its DAG processor
+    """
+    dag = context["dag"]
+    run_id = context.get("run_id") or context["dag_run"].run_id
+    connections = {
+        _conn_id(task)
+        for task in dag.tasks
+        if getattr(getattr(task, "operator_class", task), "launches_simulations", False)
+    }
+    failures: list[CloudHPCError] = []
+    for conn_id in sorted(connections):
+        try:
+            client = CloudHPCHook(conn_id).get_conn()
+            found = find_settled(client, lambda folder: is_minted_by(folder, dag.dag_id, run_id), settle=SETTLE)
+            log.info("Active simulations of run %s: %s", run_id, [simulation.id for simulation in found] or "none")
+            stop_all(client, [simulation.id for simulation in found], StopSignal.SOFT)
+        except CloudHPCError as error:  # other accounts may have some too
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def _conn_id(task: Any) -> str:
+    given = getattr(task, "partial_kwargs", {}).get("cloudhpc_conn_id", getattr(task, "cloudhpc_conn_id", None))
+    return str(given or CloudHPCHook.default_conn_name)

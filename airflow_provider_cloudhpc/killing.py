@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from airflow_provider_cloudhpc.api.models import StopPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
 
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: States of a task that nobody waits for any more. (After a Clear the next try stops what is left from before it.)
 KILLED_STATES = frozenset({"failed", "success", "skipped", "upstream_failed", "removed", "restarting", None})
+#: Where the task's state store (Airflow 3.3) keeps that the task itself stopped its simulation.
+STOP_KEY = "cloudhpc_stopped"
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,28 @@ def stop_killed(
         client.simulation_page(simulation_id),
     )
     return True
+
+
+def remember_stop(context: Mapping[str, Any], simulation_id: int) -> None:
+    """Keep, for the task's next try, that this one stopped the simulation; nothing before Airflow 3.3."""
+    store = context.get("task_state_store")
+    if store is None:
+        return
+    try:
+        store.set(STOP_KEY, {"simulation_id": simulation_id})
+    except Exception as error:
+        log.warning("That this task stopped its simulation could not be kept: %s", error)
+
+
+def told_of_own_stop(context: Mapping[str, Any], simulation_id: int) -> str:
+    """Give what is to be said of a STOPPED that this task caused, "" where it did not or that is not known."""
+    store = context.get("task_state_store")
+    try:
+        stopped = store and store.get(STOP_KEY)
+    except Exception:
+        return ""
+    ours = isinstance(stopped, dict) and stopped.get("simulation_id") == simulation_id
+    return "This task itself stopped it, when it was killed." if ours else ""
 
 
 def _state_of(key: TaskKey) -> str | None:

@@ -8,10 +8,11 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError
+from airflow_provider_cloudhpc.api.launch.machine import pauses
 from airflow_provider_cloudhpc.api.lifecycle import ending_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
     from airflow_provider_cloudhpc.api.models import Simulation, StopSignal
@@ -72,11 +73,13 @@ def stop_all(client: CloudHPCClient, simulation_ids: Sequence[int], signal: Stop
     raise failures[0]
 
 
-def active_in_folder(client: CloudHPCClient, folder: str) -> list[Simulation]:
+def find_active(client: CloudHPCClient, is_wanted: Callable[[str], bool]) -> list[Simulation]:
     """
-    Find the active simulations of a folder: ``GET /simulation/index-short/edate/asc/{page}``, the active ones first.
+    Find the active simulations of some folders: ``GET /simulation/index-short/edate/asc/{page}``, active ones first.
 
     Reads on until a page brings nothing new, or is in the order that was asked for and has no active one.
+
+    :param is_wanted: takes a storage folder, without slashes at its ends
     """
     found: dict[int, Simulation] = {}
     seen: set[int] = set()
@@ -85,11 +88,38 @@ def active_in_folder(client: CloudHPCClient, folder: str) -> list[Simulation]:
         new = [simulation for simulation in page if simulation.id not in seen]
         active = [simulation for simulation in new if not simulation.is_terminal]
         seen.update(simulation.id for simulation in new)
-        found |= {simulation.id: simulation for simulation in active if simulation.folder.strip("/") == folder}
+        found |= {simulation.id: simulation for simulation in active if is_wanted(simulation.folder.strip("/"))}
         ends = [simulation.edate for simulation in page]
         if not new or (not active and ends == sorted(ends)):
             break
     return list(found.values())
+
+
+def find_settled(
+    client: CloudHPCClient,
+    is_wanted: Callable[[str], bool],
+    *,
+    settle: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Simulation]:
+    """
+    Find active simulations also where one was launched a moment ago: it may come late, the listing may lag.
+
+    Looks again as long as neither an active one nor, among the newest (``GET /simulation/index-short/id/desc/1``), an
+    ended one is seen: then nothing is on its way any more, as far as can be known.
+
+    :param is_wanted: as for :func:`find_active`
+    :param settle: seconds to look again at the most
+    """
+    active: list[Simulation] = []
+    for pause in pauses(settle):
+        if pause:
+            log.info("No simulation is seen there yet; looking again in %.0f s.", pause)
+            sleep(pause)
+        active = find_active(client, is_wanted)
+        if active or any(is_wanted(simulation.folder.strip("/")) for simulation in client.list_simulations()):
+            break
+    return active
 
 
 def wait_until_over(client: CloudHPCClient, simulation_id: int, *, deadline: float, poll_interval: float) -> None:

@@ -13,7 +13,7 @@ from airflow_provider_cloudhpc.api.diagnosis.examination import MAX_OUTPUT_BYTES
 from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.launch.options import build_request, check_offered
-from airflow_provider_cloudhpc.api.launch.types import DEFAULT_SETTLE, OnAmbiguous, OnConflict
+from airflow_provider_cloudhpc.api.launch.types import DEFAULT_SETTLE, How, OnAmbiguous, OnConflict
 from airflow_provider_cloudhpc.api.lifecycle import (
     DEFAULT_PATIENCE,
     STATIC_SUFFIX,
@@ -24,14 +24,15 @@ from airflow_provider_cloudhpc.api.lifecycle import (
 )
 from airflow_provider_cloudhpc.api.models import StopPolicy, StopSignal
 from airflow_provider_cloudhpc.api.names import check_folder
-from airflow_provider_cloudhpc.api.stopping import active_in_folder
+from airflow_provider_cloudhpc.api.stopping import find_active
 from airflow_provider_cloudhpc.api.transfer.storage import upload_file
 from airflow_provider_cloudhpc.api.waiting.in_process import DEFAULT_QUOTA_WAIT, wait_for_end
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
-from airflow_provider_cloudhpc.killing import TaskKey, stop_killed, was_killed
+from airflow_provider_cloudhpc.killing import TaskKey, remember_stop, stop_killed, told_of_own_stop, was_killed
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.operators.checking import check_before, check_machine_before
 from airflow_provider_cloudhpc.operators.launching import launch, own_folder
+from airflow_provider_cloudhpc.operators.relaunching import CloudHPCSimulationFailedError, Relaunch
 from airflow_provider_cloudhpc.operators.storage import is_retry, upload_folder
 from airflow_provider_cloudhpc.paths import is_local, open_source, read_path
 from airflow_provider_cloudhpc.task import (
@@ -54,18 +55,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
-    from airflow_provider_cloudhpc.api.diagnosis.examination import Examined
     from airflow_provider_cloudhpc.api.models import LaunchRequest, Simulation
-
-
-#: Where the task's state store keeps that this task itself stopped its simulation.
-STOP_KEY = "cloudhpc_stopped"
-
-
-class CloudHPCSimulationFailedError(CloudHPCError):
-    """The simulation failed, and the task's next try is to launch another one."""
-
-    transient = True
 
 
 class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
@@ -220,6 +210,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             check = read_check(self.check_output)
             read_number(self.max_output_bytes, "max_output_bytes", unit="bytes")
             read_texts(self.exclude, "exclude")
+            _ = self._relaunch
             timeout = None if self.timeout is None else read_number(self.timeout, "timeout")
             poll_interval = read_number(self.poll_interval, "poll_interval")
             settle = read_number(self.settle, "settle", zero=True)
@@ -257,6 +248,9 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         deadline = None if timeout is None else started + timeout
         limits |= {"started": started, "deadline": deadline, "endless_allowed": endless_allowed}
         if self.deferrable:
+            ended = None if launched.how is How.LAUNCHED else self._ended_already(client, simulation_id)
+            if ended is not None:
+                return self._conclude(context, ended)
             self.defer(
                 trigger=CloudHPCSimulationTrigger(
                     simulation_id,
@@ -309,7 +303,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             ids = [self._simulation_id]
         elif killed:
             # Between the post and its answer: in a folder of its own whatever is active is this task's.
-            ids = [simulation.id for simulation in active_in_folder(self.client, self._launching_in or "")]
+            ids = [simulation.id for simulation in find_active(self.client, (self._launching_in or "").__eq__)]
         else:
             ids = []
             self.log.error(
@@ -319,16 +313,13 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             )
         for simulation_id in ids:  # each on its own: stop_killed() raises nothing
             if stop_killed(killed, policy, simulation_id, lambda: self.client):
-                self._remember_stop(simulation_id)
+                remember_stop(self._context, simulation_id)
 
     # -- before the launch ----------------------------------------------------------------------------------------
 
     def _request(self, context: Mapping[str, Any]) -> LaunchRequest:
         if self.folder is None and self.source is None:
             raise CloudHPCValueError("Neither source nor folder is given: one of them says where the case is.")
-        ladder = list(self.ram_ladder)
-        if ladder and self.ram not in ladder:
-            raise CloudHPCValueError(f"ram is {self.ram!r}: with a ram_ladder, one of {', '.join(ladder)} is needed.")
         return build_request(
             cpu=self.cpu,
             ram=self.ram,
@@ -356,19 +347,19 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             file = open_source(source)
             upload_file(client, file, request.folder, file.name.rpartition("/")[2], maybe_there=retried)
 
+    def _ended_already(self, client: CloudHPCClient, simulation_id: int) -> Ending | None:
+        """Look once before a deferral: what an earlier try launched may be over, and a trigger would be for nothing."""
+        try:
+            return ending_of(client.view_simulation_short(simulation_id))
+        except CloudHPCError as error:
+            self.log.info("The trigger looks again: %s", error)
+            return None
+
     # -- after the end --------------------------------------------------------------------------------------------
 
-    def _next_request(self, request: LaunchRequest, examined: Examined) -> LaunchRequest | None:
-        """Give what the next try launches after a simulation that failed; None for nothing."""
-        simulation = examined.ending.simulation
-        if examined.ending.kind not in (EndingKind.FAILED, EndingKind.ERROR) or simulation is None:
-            return None
-        ladder = list(self.ram_ladder)
-        if examined.diagnosis is not None and examined.diagnosis.out_of_memory and simulation.ram in ladder:
-            rest = ladder[ladder.index(simulation.ram) + 1 :]
-            if rest:
-                return replace(request, ram=rest[0])
-        return replace(request, ram=simulation.ram or request.ram) if self.relaunch_on_failure else None
+    @property
+    def _relaunch(self) -> Relaunch:
+        return Relaunch.read(self.ram, self.ram_ladder, self.relaunch_on_failure)
 
     def _judge(self, request: LaunchRequest, simulation: Simulation) -> LaunchRequest | None:
         """Decide about what an earlier try launched and what has ended since; None to take it as it is."""
@@ -382,13 +373,13 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             max_output_bytes=self.max_output_bytes,
             quota_wait=self.quota_wait,
         )
-        following = self._next_request(request, examined)
+        following = self._relaunch.after(examined, request)
         if following is not None:
             self.log.warning("%s Launching again, on %r.", examined.ending.message, following.ram)
         return following
 
     def _conclude(self, context: Mapping[str, Any], ending: Ending) -> dict[str, Any]:
-        if ending.kind is EndingKind.STOPPED and (why := self._own_stop(context, ending.simulation_id)):
+        if ending.kind is EndingKind.STOPPED and (why := told_of_own_stop(context, ending.simulation_id)):
             ending = replace(ending, message=f"{ending.message} {why}")
         examined = finish(
             self.client,
@@ -398,30 +389,12 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             max_output_bytes=self.max_output_bytes,
             quota_wait=self.quota_wait,
         )
-        following = self._next_request(self._request(context), examined)
+        following = self._relaunch.after(examined, self._request(context))
         if following is not None:
             raise CloudHPCSimulationFailedError(
                 f"{examined.ending.message} If a retry is left, it launches again, on {following.ram!r}."
             )
         return conclude(examined)
-
-    def _remember_stop(self, simulation_id: int) -> None:
-        store = self._context and self._context.get("task_state_store")
-        if store:
-            try:
-                store.set(STOP_KEY, {"simulation_id": simulation_id})
-            except Exception as error:
-                self.log.warning("That this task stopped its simulation could not be kept: %s", error)
-
-    @staticmethod
-    def _own_stop(context: Mapping[str, Any], simulation_id: int) -> str:
-        store = context.get("task_state_store")
-        try:
-            stopped = store and store.get(STOP_KEY)
-        except Exception:
-            return ""
-        ours = isinstance(stopped, dict) and stopped.get("simulation_id") == simulation_id
-        return "This task itself stopped it, when it was killed." if ours else ""
 
     def _connect(self, anew: bool) -> CloudHPCClient:
         if anew:

@@ -15,7 +15,7 @@ from airflow_provider_cloudhpc.api.launch.types import DEFAULT_SETTLE, OnAmbiguo
 from airflow_provider_cloudhpc.api.lifecycle import STATIC_SUFFIX
 from airflow_provider_cloudhpc.api.models import StopPolicy, StopSignal
 from airflow_provider_cloudhpc.api.names import check_folder
-from airflow_provider_cloudhpc.api.stopping import active_in_folder, stop_all, wait_until_over
+from airflow_provider_cloudhpc.api.stopping import find_settled, stop_all, wait_until_over
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.operators.checking import check_machine_before
@@ -169,6 +169,8 @@ class CloudHPCStopSimulationOperator(CloudHPCTaskMixin, BaseOperator):
     :param wait: whether to wait until they have stopped
     :param wait_timeout: seconds to wait at the most
     :param poll_interval: seconds between two looks while waiting
+    :param settle: with ``folder``: seconds to look again as long as the listing shows no simulation at all in it: a
+        launch of a moment ago may come late. 0: look once
     :param cloudhpc_conn_id: id of the Airflow connection (templated)
     :raises AirflowFailException: an argument is wrong; nothing was sent
     :raises CloudHPCError: a stop did not get through: STILL BILLING
@@ -187,6 +189,7 @@ class CloudHPCStopSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         wait: bool = False,
         wait_timeout: float = 1800.0,
         poll_interval: float = 30.0,
+        settle: float = DEFAULT_SETTLE,
         cloudhpc_conn_id: str = CloudHPCHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -197,6 +200,7 @@ class CloudHPCStopSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         self.wait = wait
         self.wait_timeout = wait_timeout
         self.poll_interval = poll_interval
+        self.settle = settle
         self.cloudhpc_conn_id = cloudhpc_conn_id
 
     def execute(self, context: Mapping[str, Any]) -> list[int]:
@@ -211,6 +215,7 @@ class CloudHPCStopSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             simulation_id = read_simulation_id(self.simulation_id)
             wait_timeout = read_number(self.wait_timeout, "wait_timeout", zero=True)
             poll_interval = read_number(self.poll_interval, "poll_interval")
+            settle = read_number(self.settle, "settle", zero=True)
             client = self.client
         if folder is None and simulation_id is None:
             self.log.info("There is no simulation to stop: the launch never happened.")
@@ -221,7 +226,7 @@ class CloudHPCStopSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             self.tell_simulation(context, simulation_id)
             candidates = [simulation_id]
         else:
-            candidates = [simulation.id for simulation in active_in_folder(client, folder or "")]
+            candidates = [simulation.id for simulation in find_settled(client, (folder or "").__eq__, settle=settle)]
             self.log.info("Active simulations in folder %s: %s", folder, candidates or "none")
         stopped = stop_all(client, candidates, policy.signal)
         if self.wait and stopped:

@@ -151,8 +151,10 @@ class AirflowHome:
         return self.run_python("-m", "airflow", *arguments)
 
     def migrate(self) -> None:
-        """Make the database's tables."""
+        """Make the database's tables; readers and writers are not to wait for each other."""
         self.airflow("db", "migrate")
+        with closing(sqlite3.connect(self.database)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
 
     def add_connection(
         self, conn_id: str, conn_type: str, *, extra: Mapping[str, Any] | None = None, **fields: Any

@@ -158,8 +158,9 @@ class RealAirflow(AirflowHome):
         self.stop()
 
     def start(self) -> None:
-        """Migrate the database and start every component."""
-        self.migrate()
+        """Migrate the database, unless it is there, and start every component."""
+        if not self.database.exists():
+            self.migrate()
         try:
             for component in self.components.values():
                 component.start()

@@ -234,7 +234,7 @@ class LaunchMachine:
         :param pages: how many pages the first look reads at the most; what comes later comes at the head
         """
         listing = Listing()
-        for pause in _pauses(self.settle):
+        for pause in pauses(self.settle):
             if pause:
                 yield Pause(pause)
             listing = yield Find(folders, after, pages)
@@ -308,7 +308,7 @@ class LaunchMachine:
         )
 
 
-def _pauses(settle: float) -> Iterator[float]:
+def pauses(settle: float) -> Iterator[float]:
     """Give the pauses before each look: none, then growing ones, which together last as long as ``settle``."""
     yield 0.0
     left, pause = settle, min(2.0, settle)

@@ -114,6 +114,18 @@ def test_a_retry_goes_on_and_sends_nothing_again(
 
 
 @pytest.mark.parametrize("remembers", [True, False])
+def test_a_retry_takes_one_that_has_ended_without_another_trigger(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], remembers: bool
+) -> None:
+    cloudhpc.control.plan(pending=0, running=None)
+    made = task(deferrable=True, remembers=remembers)
+    with pytest.raises(TaskDeferred):
+        made.run()
+    cloudhpc.control.finish(cloudhpc.ledger.launches[0].id)
+    assert made.retry()["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("remembers", [True, False])
 def test_a_clear_stops_the_old_one_and_runs_again(
     cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], remembers: bool
 ) -> None:
@@ -252,6 +264,7 @@ def test_where_airflow_does_not_say_what_happened_nothing_is_stopped(
         ({"script": "ubuntu-2404-static"}, "Set both `timeout` and `on_timeout`"),
         ({"script": "ubuntu-2404-static", "timeout": 60}, "Set both"),
         ({"ram_ladder": ["standard", "highmem"]}, "ram is 'highcpu'"),
+        ({"ram_ladder": ["highcpu", "standard", "highcpu"]}, "each tier can be in it once"),
         ({"stop_on_kill": "never"}, "stop_on_kill is 'never'"),
         ({"cpu": "two"}, "cpu is 'two'"),
     ],

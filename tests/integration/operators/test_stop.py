@@ -58,7 +58,19 @@ def test_by_folder_all_active_ones_there_and_no_others(cloudhpc: CloudHPCEmulato
 
 def test_by_folder_where_nothing_runs(cloudhpc: CloudHPCEmulator) -> None:
     running(cloudhpc, "other")
+    assert stop(folder="mine", settle=0) == []
+
+
+def test_by_folder_where_all_have_ended_it_does_not_wait(cloudhpc: CloudHPCEmulator) -> None:
+    cloudhpc.control.finish(running(cloudhpc, "mine"))
     assert stop(folder="mine") == []
+
+
+def test_by_folder_one_of_a_moment_ago_is_found_though_the_listing_lags(cloudhpc: CloudHPCEmulator) -> None:
+    cloudhpc.control.settings(simulation_lag=1)
+    simulation_id = running(cloudhpc, "mine")
+    assert cloudhpc.ledger.count("GET /simulation/index-short*") == 0
+    assert stop(folder="mine") == [simulation_id]
 
 
 def test_it_waits_until_it_is_over(cloudhpc: CloudHPCEmulator) -> None:

@@ -43,26 +43,55 @@ class WorkerDied(Exception):
 
 @dataclass
 class Record:
-    """A simulation of the service; ``owner`` is the generation of ours that posted it, None for somebody else's."""
+    """
+    A simulation of the service.
+
+    :param owner: the generation of a task that posted it, None for somebody else's
+    :param task: which task
+    """
 
     id: int
     folder: str
     owner: int | None
     visible_at: float
+    task: int = 0
     status: SimulationStatus = SimulationStatus.RUNNING
     stopped_by_us: bool = False
+    stopped_by: int | None = None
 
     def simulation(self) -> Simulation:
         return Simulation(self.id, self.status, self.folder, "fds6.9.1", 2, "highcpu")
 
 
 @dataclass
+class Service:
+    """The account's simulations, those that are about to land, and the time: what several tasks share."""
+
+    now: float = 0.0
+    records: list[Record] = field(default_factory=list)
+    landing: list[tuple[float, Record]] = field(default_factory=list)
+
+    def add(self, record: Record) -> Record:
+        record.id = 100 + len(self.records)
+        self.records.append(record)
+        return record
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        for due, record in [entry for entry in self.landing if entry[0] <= self.now]:
+            self.landing.remove((due, record))
+            record.visible_at = self.now
+            self.add(record)
+
+
+@dataclass
 class World:
     """
-    Everything that outlives a try.
+    A task: everything of it that outlives a try.
 
     :param choose: picks what happens, from the possibilities it is given; the first is always "nothing special"
     :param faults: how many things may still go wrong
+    :param task: its number; tasks that share a service have different ones
     """
 
     choose: Choose
@@ -71,22 +100,31 @@ class World:
     on_conflict: OnConflict = OnConflict.FAIL
     on_ambiguous: OnAmbiguous = OnAmbiguous.FAIL
     faults: int = 1
-    now: float = 0.0
-    records: list[Record] = field(default_factory=list)
-    landing: list[tuple[float, Record]] = field(default_factory=list)
+    service: Service = field(default_factory=Service)
+    task: int = 0
     stored: Any = None
     attempt: Attempt = field(default_factory=lambda: Attempt(1, RETRIES, RETRIES))
     generation: int = 0
     posts: int = 0
     crashes: int = 0
     calls: list[str] = field(default_factory=list)
+    _running: Any = None
+    _sent: Any = None
+
+    @property
+    def records(self) -> list[Record]:
+        return self.service.records
+
+    @property
+    def now(self) -> float:
+        return self.service.now
 
     # -- Airflow --------------------------------------------------------------------------------------------------
 
     def folder(self, max_tries: int | None = None) -> str:
         if self.ownership is Ownership.TASK:
-            return f"own-{self.attempt.max_tries if max_tries is None else max_tries}"
-        return "case"
+            return f"own-{self.task}-{self.attempt.max_tries if max_tries is None else max_tries}"
+        return "case" if self.ownership is Ownership.NAMED else f"minted-{self.task}"
 
     def machine(self) -> LaunchMachine:
         return LaunchMachine(
@@ -94,7 +132,7 @@ class World:
             self.attempt,
             self.ownership,
             self.remembers,
-            tuple(self.folder(number) for number in range(RETRIES, self.attempt.max_tries)),
+            tuple(self.folder(number) for number in range(self.attempt.retries, self.attempt.max_tries)),
             on_conflict=self.on_conflict,
             on_ambiguous=self.on_ambiguous,
             settle=SETTLE,
@@ -102,22 +140,39 @@ class World:
 
     def run_try(self) -> Launched | Exception:
         """Run one try to its end."""
-        running = self.machine().steps(None if self.stored is None else LaunchState.from_dict(self.stored))
-        outcome: Any = None
-        while True:
-            try:
-                action = running.send(outcome)
-            except StopIteration as end:
-                return end.value
-            except CloudHPCError as error:
-                return error
-            try:
-                outcome = self.do(action)
-            except WorkerDied as died:
-                running.close()
-                return died
-            except CloudHPCError as error:
-                return error
+        self.begin()
+        while (outcome := self.step()) is None:
+            pass
+        return outcome
+
+    @property
+    def is_running(self) -> bool:
+        return self._running is not None
+
+    def begin(self) -> None:
+        """Begin a try."""
+        self._running = self.machine().steps(None if self.stored is None else LaunchState.from_dict(self.stored))
+        self._sent = None
+
+    def step(self) -> Launched | Exception | None:
+        """Take one step of the try; what it came to, None while it goes on."""
+        outcome: Launched | Exception
+        try:
+            self._sent = self.do(self._running.send(self._sent))
+        except StopIteration as end:
+            outcome = end.value
+        except (CloudHPCError, WorkerDied) as error:
+            outcome = error
+        else:
+            return None
+        self.die()
+        return outcome
+
+    def die(self) -> None:
+        """End the process of the try, wherever it is."""
+        if self._running is not None:
+            self._running.close()
+        self._running = None
 
     def retry(self) -> None:
         self.attempt = replace(self.attempt, try_number=self.attempt.try_number + 1)
@@ -125,7 +180,10 @@ class World:
     def clear(self) -> None:
         ended = self.attempt.try_number
         self.generation += 1
-        self.attempt = Attempt(ended + 1, ended + RETRIES, RETRIES)
+        self.attempt = Attempt(ended + 1, ended + self.attempt.retries, self.attempt.retries)
+
+    def edit_retries(self, retries: int) -> None:
+        self.attempt = replace(self.attempt, retries=retries)
 
     # -- the steps ------------------------------------------------------------------------------------------------
 
@@ -151,7 +209,6 @@ class World:
         return outcome
 
     def effect(self, action: Any, fault: str | None) -> Any:
-        self.land()
         match action:
             case Save(state, vital):
                 if fault == "not kept":
@@ -170,10 +227,9 @@ class World:
                 return next((r.simulation() for r in self.records if r.id == simulation_id), None)
             case Stop(simulation_id):
                 record = next(r for r in self.records if r.id == simulation_id)
-                record.status, record.stopped_by_us = SimulationStatus.STOPPED, True
+                record.status, record.stopped_by_us, record.stopped_by = SimulationStatus.STOPPED, True, self.task
             case Pause(seconds):
-                self.now += seconds
-                self.land()
+                self.pass_time(seconds)
             case Post(request):
                 return self.post(request, fault)
             case Judge() | Prepare():
@@ -193,7 +249,8 @@ class World:
         if fault == "lost, no effect":
             return Answer(started=None, error=CloudHPCConnectionError("reset"))
         if fault in ("lost, late effect", "dies, late effect"):
-            self.landing.append((self.now + LATE, Record(0, request.folder, self.generation, 0.0)))
+            late = Record(0, request.folder, self.generation, 0.0, self.task)
+            self.service.landing.append((self.now + LATE, late))
             if fault.startswith("dies"):
                 self.crashes += 1
                 raise WorkerDied
@@ -210,23 +267,17 @@ class World:
     # -- the service ----------------------------------------------------------------------------------------------
 
     def add(self, folder: str, owner: int | None, visible_at: float = 0.0) -> Record:
-        record = Record(100 + len(self.records), folder, owner, visible_at)
-        self.records.append(record)
-        return record
-
-    def land(self) -> None:
-        for due, record in [entry for entry in self.landing if entry[0] <= self.now]:
-            self.landing.remove((due, record))
-            record.id = 100 + len(self.records)
-            record.visible_at = self.now
-            self.records.append(record)
+        return self.service.add(Record(0, folder, owner, visible_at, self.task))
 
     def pass_time(self, seconds: float) -> None:
-        self.now += seconds
-        self.land()
+        self.service.pass_time(seconds)
 
     def ours(self, generation: int | None = None) -> list[Record]:
-        return [r for r in self.records if r.owner is not None and (generation is None or r.owner == generation)]
+        own = (record for record in self.records if record.owner is not None and record.task == self.task)
+        return [record for record in own if generation is None or record.owner == generation]
+
+    def others(self) -> list[Record]:
+        return [record for record in self.records if record.owner is None or record.task != self.task]
 
     def active(self) -> list[Record]:
         return [r for r in self.ours() if r.status is SimulationStatus.RUNNING]

@@ -217,7 +217,7 @@ def test_a_late_effect_beyond_settling_is_ours_at_the_next_try() -> None:
     effect = world.effect
     world.do = lambda action: effect(action, "lost, no effect")  # type: ignore[method-assign]
     assert isinstance(world.run_try(), CloudHPCLaunchError)
-    stray = world.add("case", 0)
+    stray = world.add(world.folder(), 0)
     world.do = lambda action: effect(action, None)  # type: ignore[method-assign]
     world.clear()
     outcome = world.run_try()
