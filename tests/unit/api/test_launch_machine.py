@@ -50,6 +50,8 @@ class Tasks(RuleBasedStateMachine):
             if isinstance(outcome, Launched) or (outcome is not None and not is_retryable(outcome)):
                 return False
             if outcome is not None:
+                if world.attempt.try_number > world.attempt.max_tries:
+                    return False  # that was the last one
                 world.retry()
             self.outcomes[number] = None
             world.begin()
