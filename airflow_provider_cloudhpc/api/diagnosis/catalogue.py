@@ -403,6 +403,17 @@ CATALOGUE: tuple[Row, ...] = (
         link=None,
     ),
     Row(
+        "RESIDUAL_NAN",
+        _ERROR,
+        Kind.SOLVER_ERROR,
+        (P("residual = nan"), P("residual = -nan")),
+        "The solution diverged: its residuals are not numbers, and neither are the results from there on. The solver "
+        "may go on to its end all the same.",
+        "Take smaller time steps or stronger relaxation, check boundary conditions, units and mesh quality.",
+        origin="OpenFOAM",
+        link=None,
+    ),
+    Row(
         "TERMINATED",
         _ERROR,
         Kind.CRASHED,
@@ -593,7 +604,11 @@ CATALOGUE: tuple[Row, ...] = (
         "PLATFORM_ERROR",
         _ERROR,
         Kind.PLATFORM,
-        (P("ERROR", exact=True, start=True, platform=True),),
+        (
+            P("ERROR", exact=True, start=True, platform=True),
+            P("ERROR:", exact=True, platform=True),
+            P("error:", start=True, platform=True),
+        ),
         "The platform reports an error that this version of the provider has no explanation for.",
         "Read the line and those around it; the page lists the service's messages.",
     ),
@@ -601,7 +616,11 @@ CATALOGUE: tuple[Row, ...] = (
         "PLATFORM_WARNING",
         _WARNING,
         Kind.PLATFORM,
-        (P("WARNING", exact=True, start=True, platform=True),),
+        (
+            P("WARNING", exact=True, start=True, platform=True),
+            P("WARNING:", exact=True, platform=True),
+            P("warning:", start=True, platform=True),
+        ),
         "The platform reports a warning that this version of the provider has no explanation for.",
         "Read the line; the page lists the service's messages.",
     ),

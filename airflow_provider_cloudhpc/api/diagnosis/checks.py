@@ -101,7 +101,7 @@ def check_wrapped(case: Case) -> Iterator[Problem]:
 
 
 def check_fds(case: Case) -> Iterator[Problem]:
-    """Errors: ``No FDS file detected``, ``is a pyrosim file``. Which of several inputs is run is not documented."""
+    """Errors: ``No FDS file detected``, ``is a pyrosim file``. Of several inputs the wrong one may be run, and bill."""
     if not case.runs("fds"):
         return
     decks, projects = case.top(".fds"), case.top(".psm")

@@ -26,7 +26,7 @@ _WORD = re.compile(rb"[^\s]{1,%d}" % WORD_LENGTH)
 _PLACEHOLDER = re.compile(r"(\{n\}|\{word\}|\{any\})")
 
 #: Words that solvers print in every step, so that looking for them saves nothing.
-_COMMON = frozenset({b"simulation", b"pressure", b"number", b"used", b"error"})
+_COMMON = frozenset({b"simulation", b"pressure", b"number", b"used", b"error", b"residual"})
 _PLACEHOLDER_AND_TOUCHED = re.compile(r"\w*\{\w+\}\w*")
 
 _NAME_BYTES = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
