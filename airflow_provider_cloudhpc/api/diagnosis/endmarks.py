@@ -126,7 +126,7 @@ class OpenFoamMark(EndMark):
         elif line == b"Starting time loop":
             self._begin(number)
             self._looping = self._program.decode("latin-1") or "the solver"
-        elif line == b"End" and self.begun and not self.ended:
+        elif (line == b"End" or line.startswith(b"End: ")) and self.begun and not self.ended:  # foamToVTK adds its time
             self.ended = number
 
     def check(self, last: Sequence[bytes]) -> Check | None:
@@ -139,12 +139,15 @@ class OpenFoamMark(EndMark):
 
 
 class OpenFoamLogMark(OpenFoamMark):
-    """In a ``log.*`` of its own every OpenFOAM program with a banner ends with ``End``."""
+    """In a ``log.*`` of its own every OpenFOAM program with a banner ends with ``End``, but for a few utilities."""
+
+    #: Those of v1912 whose binaries hold no such word.
+    _WITHOUT_END = (b"foamListRegions", b"foamUpgradeCyclics", b"mixtureAdiabaticFlameT", b"surfaceMeshInfo")
 
     def see(self, line: bytes, number: int) -> None:
         """Take in the next line."""
         super().see(line, number)
-        if line.startswith(b"Exec   :"):
+        if line.startswith(b"Exec   :") and self._program not in self._WITHOUT_END:
             self._begin(number)
             self._looping = self._program.decode("latin-1") or "the program"
 

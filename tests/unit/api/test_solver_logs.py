@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,6 @@ from airflow_provider_cloudhpc.api.diagnosis.solver_logs import check_results, i
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 BANNER = "Build  : OPENFOAM=2406\nExec   : {}\ntrapFpe: Floating point exception trapping enabled (FOAM_SIGFPE).\n"
 FDS = "\n Fire Dynamics Simulator\n\n Current Date : November 23, 2026\n Time Step 1\n"
@@ -49,6 +49,16 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
         BANNER.format("icoFoam")
         + "Starting time loop\n#0  Foam::error::printStack\n#1  Foam::sigFpe::sigHandler(int) at ??:?\n",
         ["FLOATING_POINT_EXCEPTION"],
+    ),
+    "openfoam utility with a time behind its End": (
+        "log.foamToVTK",
+        BANNER.format("foamToVTK") + "Wrote in 0 s, 139820 kB\n\nEnd: 0.01 s, 139820 kB (peak)\n",
+        [],
+    ),
+    "openfoam utility without an End": (
+        "log.foamUpgradeCyclics",
+        BANNER.format("foamUpgradeCyclics") + "No changes made to field U\n",
+        [],
     ),
     "a user's own log": ("log.prepare", "copying\ndone\n", []),
     "fds": ("room.out", FDS + " STOP: FDS completed successfully (CHID: room)\n", []),
@@ -220,3 +230,23 @@ def test_what_openfoam_really_leaves_without_a_controldict(tmp_path: Path) -> No
             ["icoFoam"], cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False, timeout=60
         )
     assert [item.finding.code for item in check_results(tmp_path)] == ["FOAM_FATAL"]
+
+
+@pytest.mark.solver("icoFoam")
+@pytest.mark.skipif(not shutil.which("icoFoam"), reason="OpenFOAM is not installed")
+def test_logs_of_programs_that_end_well_are_clean(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parents[3] / "example_dags" / "cases" / "cavity_openfoam", tmp_path / "case")
+    case = tmp_path / "case"
+    control = case / "system" / "controlDict"
+    control.write_text(control.read_text().replace("endTime             20", "endTime 0.1"))
+    environment = {"WM_PROJECT_DIR": "/usr/share/openfoam", **os.environ}
+    programs = [
+        ["blockMesh"], ["checkMesh"], ["renumberMesh", "-overwrite"], ["icoFoam"], ["postProcess", "-func", "mag(U)"],
+        ["foamToVTK"], ["foamToEnsight"], ["decomposePar", "-force"], ["foamListTimes"], ["foamUpgradeCyclics"],
+    ]  # fmt: skip
+    for program in programs:
+        with (case / f"log.{program[0]}").open("wb") as log:
+            subprocess.run(
+                program, cwd=case, stdout=log, stderr=subprocess.STDOUT, env=environment, check=True, timeout=60
+            )
+    assert [item.report_lines() for item in check_results(case)] == []
