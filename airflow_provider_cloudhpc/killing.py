@@ -139,14 +139,22 @@ def remember_stop(context: Mapping[str, Any], simulation_id: int) -> None:
 
 
 def told_of_own_stop(context: Mapping[str, Any], simulation_id: int) -> str:
-    """Give what is to be said of a STOPPED that this task caused, "" where it did not or that is not known."""
+    """Give what is to be said of a STOPPED that this task caused, or may have caused; "" where it did not."""
     store = context.get("task_state_store")
     try:
         stopped = store and store.get(STOP_KEY)
-    except Exception:
-        return ""
-    ours = isinstance(stopped, dict) and stopped.get("simulation_id") == simulation_id
-    return "This task itself stopped it, when it was killed." if ours else ""
+    except Exception as error:
+        log.warning("Whether this task stopped its simulation cannot be read: %s", error)
+        stopped = None
+    if isinstance(stopped, dict) and stopped.get("simulation_id") == simulation_id:
+        return "This task itself stopped it, when it was killed. Clear it to launch again."
+    if context["ti"].try_number > 1:
+        # Before Airflow 3.3 nothing is kept; and a task that was cleared while it ran can keep nothing any more.
+        return (
+            "An earlier try may have stopped it itself, if this task was killed or cleared while it ran: clear it "
+            "(again) to launch again."
+        )
+    return ""
 
 
 def _state_of(key: TaskKey) -> str | None:

@@ -157,8 +157,9 @@ class Watch:
     :param deadline: when it is given up; None for never
     :param patience: seconds without one answer after which sight is lost
     :param endless_allowed: whether a ``*-static`` script may be waited for
-    :param max_vcpu_hours: vCPU-hours after which it has cost enough; None for no limit. Counted from the first sight of
-        RUNNING, or from the beginning of the wait where it ran already
+    :param max_vcpu_hours: vCPU-hours after which it has cost enough; None for no limit. As the service tells them;
+        where it tells none before the end, counted from the first sight of RUNNING, or from the beginning of the wait
+        where it ran already
     :param max_cost: euro after which it has cost enough; None for no limit. Only as far as the service tells the cost
         of a run that has not ended
     :param tell: takes lines for the task's log
@@ -183,6 +184,7 @@ class Watch:
         self._max_vcpu_hours = max_vcpu_hours
         self._max_cost = max_cost
         self._limit_at: float | None = None
+        self._told_limit = math.inf
         self.last: Simulation | None = None
         self.tell = tell
         self._page = page
@@ -304,11 +306,15 @@ class Watch:
         if self._max_vcpu_hours is None or simulation.status == SimulationStatus.PENDING:
             return
         told = simulation.cpu_hours or 0.0
-        if self._limit_at is None and simulation.cpu:
-            since = self._started if before is None else now
-            self._limit_at = since + self._max_vcpu_hours / simulation.cpu * 3600
         if told >= self._max_vcpu_hours:
             self._limit_at = now
+        elif simulation.cpu and told > 0:
+            # What is told may be a while old, which must not postpone the end.
+            self._told_limit = min(self._told_limit, now + (self._max_vcpu_hours - told) / simulation.cpu * 3600)
+            self._limit_at = self._told_limit
+        elif simulation.cpu and self._limit_at is None:
+            since = self._started if before is None else now
+            self._limit_at = since + self._max_vcpu_hours / simulation.cpu * 3600
 
     def _limits(self) -> str:
         known = [

@@ -8,6 +8,7 @@ Each row has an account of its own: faults strike it alone, and what it launched
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -96,7 +97,8 @@ class Chaos:
                 "AIRFLOW__SCHEDULER__LOCAL_TASK_JOB_HEARTBEAT_SEC": "2",
             },
         )
-        self._airflow.env["PYTHONPATH"] = f"{HERE / 'injection'}:{self._airflow.env['PYTHONPATH']}"
+        paths = (HERE / "injection", HERE.parents[2], self._airflow.env["PYTHONPATH"])
+        self._airflow.env["PYTHONPATH"] = os.pathsep.join(map(str, paths))
         self.version = ".".join(map(str, self._airflow.version))
         mine = [row for row in rows if self.version in row.versions]
         self.rows = mine if self._airflow.version >= (3, 0) else [replace(row, **row.old) for row in mine]

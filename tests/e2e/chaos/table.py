@@ -224,7 +224,10 @@ def _rows() -> Iterator[Row]:
     yield from _both(
         Row("run_failed", "its run marked failed", person="fail run", script=FOREVER, state="failed", stops=1)
     )
-    yield from _both(Row("cleared", "cleared while it runs", person="clear", script=LONG, launches=2, stops=1))
+    cleared = Row("cleared", "cleared while it runs", person="clear", script=LONG, launches=2, stops=1)
+    # Airflow 2 leaves max_tries alone there: the next try looks like a retry, and says that another Clear launches.
+    as_retry = {"launches": 1, "state": "failed", "says": "clear it (again) to launch again"}
+    yield from _both(replace(cleared, old=as_retry), old={})
     yield Row(
         "timed_out",
         "execution_timeout",

@@ -141,6 +141,20 @@ def test_a_clear_stops_the_old_one_and_runs_again(
     assert first.folder != second.folder
 
 
+def test_a_retry_that_meets_one_that_was_stopped_says_how_to_launch_again(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask]
+) -> None:
+    """As after a Clear of a running task before Airflow 3.3, which looks like a retry."""
+    cloudhpc.control.plan(pending=0, running=None)
+    made = task(deferrable=True, remembers=False)
+    with pytest.raises(TaskDeferred):
+        made.run()
+    cloudhpc.control.finish(cloudhpc.ledger.launches[0].id, "stopped")
+    with pytest.raises(AirflowFailException, match=r"was STOPPED .* clear it \(again\) to launch again"):
+        made.retry()
+    assert len(cloudhpc.ledger.launches) == 1
+
+
 @pytest.mark.parametrize("remembers", [True, False])
 @pytest.mark.parametrize("ending", ["error", "crashed"])
 def test_a_failed_simulation_is_not_launched_again(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError
+from airflow_provider_cloudhpc.api.launch.attempts import Attempt
 from airflow_provider_cloudhpc.api.launch.types import (
     CloudHPCLaunchError,
     How,
@@ -208,6 +209,18 @@ def test_after_a_failed_look_the_next_try_looks_again() -> None:
     world.retry()
     assert world.run_try() == Launched(100, How.ADOPTED)
     assert world.posts == 1
+
+
+def test_retries_that_were_edited_once_are_no_doubt_for_ever() -> None:
+    world = World(lambda possible: possible[0], Ownership.RUN, True)
+    world.attempt = Attempt(1, 3, 3)
+    assert world.run_try() == Launched(100, How.LAUNCHED)
+    world.edit_retries(1)
+    world.retry()
+    assert world.run_try() == Launched(100, How.REATTACHED)
+    world.records[0].status = SimulationStatus.COMPLETED
+    world.retry()
+    assert world.run_try() == Launched(100, How.REATTACHED)
 
 
 def test_a_late_effect_beyond_settling_is_ours_at_the_next_try() -> None:

@@ -85,6 +85,23 @@ def test_vcpu_hours_are_counted_from_the_first_sight_of_running() -> None:
     assert ending.kind is EndingKind.LIMIT
 
 
+def test_a_wait_that_goes_on_counts_what_the_service_tells_and_not_the_queue() -> None:
+    """Half an hour of 2 hours on 4 vCPUs is gone; the wait began long before, in another process."""
+    story = Story(max_vcpu_hours=2, now=9000.0)
+    assert story.sees(RUNNING, 9000, cpu_hours=1.0) is None
+    assert story.watch.deadline == 9000 + 900
+    assert story.sees(RUNNING, 9300, cpu_hours=1.0) is None, "an old number postpones nothing"
+    assert story.watch.deadline == 9000 + 900
+    assert story.sees(RUNNING, 9400, cpu_hours=1.9) is None
+    assert story.watch.deadline == pytest.approx(9400 + 90)
+
+
+def test_without_a_word_of_the_service_the_queue_counts_too() -> None:
+    story = Story(max_vcpu_hours=2, now=900.0)
+    assert story.sees(RUNNING, 900) is None
+    assert story.watch.deadline == 1800
+
+
 def test_what_the_service_tells_counts_at_once() -> None:
     for limit, told in (({"max_cost": 2}, {"cost": 2.5}), ({"max_vcpu_hours": 2}, {"cpu_hours": 2.0})):
         story = Story(**limit)
