@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_cloudhpc.api.models import StopPolicy
+from airflow_provider_cloudhpc.api.stopping import find_settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 KILLED_STATES = frozenset({"failed", "success", "skipped", "upstream_failed", "removed", "restarting", None})
 #: Where the task's state store (Airflow 3.3) keeps that the task itself stopped its simulation.
 STOP_KEY = "cloudhpc_stopped"
+#: Seconds to look, at an ``execution_timeout``, for a launch whose answer had not come.
+LATE_LAUNCH = 30.0
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,53 @@ def stop_killed(
         client.simulation_page(simulation_id),
     )
     return True
+
+
+def stop_launching(
+    killed: bool | None, policy: StopPolicy, folder: str, connect: Callable[[], CloudHPCClient], *, own: bool
+) -> list[int]:
+    """
+    Stop what came of a launch whose answer had not come when its task ended.
+
+    At an ``execution_timeout`` Airflow waits, so what comes late is waited for, for :data:`LATE_LAUNCH` seconds.
+
+    :param killed: as :func:`was_killed` says
+    :param folder: of the launch
+    :param connect: gives the client
+    :param own: whether the folder is the task's own: then whatever is active in it is
+    :return: those that were sent a signal
+    """
+    if policy.signal is None:
+        return []
+    if not (killed and own):
+        then = (
+            "the task's next try looks for it" if killed is False else "look on the service's page, and stop it there"
+        )
+        log.error(
+            "This process ends while its launch in folder %s is on its way: if that got through it is STILL BILLING; "
+            "%s.",
+            folder,
+            then,
+        )
+        return []
+    try:
+        settle = LATE_LAUNCH if isinstance(sys.exc_info()[1], AirflowTaskTimeout) else 0.0
+        found = find_settled(connect(), folder.__eq__, settle=settle)
+    except Exception as error:
+        log.error(
+            "The task was killed while its launch in folder %s was on its way, and it cannot be looked for: if it got "
+            "through it is STILL BILLING. %s",
+            folder,
+            error,
+        )
+        return []
+    if not found:
+        log.error(
+            "The task was killed while its launch in folder %s was on its way, and no active one is seen there: if it "
+            "gets through later it is STILL BILLING. Look on the service's page.",
+            folder,
+        )
+    return [one.id for one in found if stop_killed(killed, policy, one.id, connect)]
 
 
 def remember_stop(context: Mapping[str, Any], simulation_id: int) -> None:

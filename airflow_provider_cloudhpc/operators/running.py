@@ -24,11 +24,17 @@ from airflow_provider_cloudhpc.api.lifecycle import (
 )
 from airflow_provider_cloudhpc.api.models import StopPolicy, StopSignal
 from airflow_provider_cloudhpc.api.names import check_folder
-from airflow_provider_cloudhpc.api.stopping import find_active
 from airflow_provider_cloudhpc.api.transfer.storage import upload_file
 from airflow_provider_cloudhpc.api.waiting.in_process import DEFAULT_QUOTA_WAIT, wait_for_end
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
-from airflow_provider_cloudhpc.killing import TaskKey, remember_stop, stop_killed, told_of_own_stop, was_killed
+from airflow_provider_cloudhpc.killing import (
+    TaskKey,
+    remember_stop,
+    stop_killed,
+    stop_launching,
+    told_of_own_stop,
+    was_killed,
+)
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.operators.checking import check_before, check_machine_before
 from airflow_provider_cloudhpc.operators.launching import launch, own_folder
@@ -227,7 +233,8 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
                 open_source(source)
             check_machine_before(self.preflight, request)
             client = self.client
-        self._launching_in = request.folder if self.folder is None else None
+        # What an earlier try posted may be on its way; else there is nothing before the post.
+        self._launching_in = request.folder if is_retry(context) else None
         launched = launch(
             context,
             client,
@@ -299,21 +306,15 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         if policy.signal is None:
             return
         killed = was_killed(TaskKey.of(self._context["ti"]))
-        if self._simulation_id is not None:
-            ids = [self._simulation_id]
-        elif killed:
-            # Between the post and its answer: in a folder of its own whatever is active is this task's.
-            ids = [simulation.id for simulation in find_active(self.client, (self._launching_in or "").__eq__)]
-        else:
-            ids = []
-            self.log.error(
-                "This process ends while the launch in folder %s is on its way: if it got through it is STILL BILLING; "
-                "the task's next try finds it.",
-                self._launching_in,
+        if self._simulation_id is None:
+            stopped = stop_launching(
+                killed, policy, self._launching_in or "", lambda: self.client, own=self.folder is None
             )
-        for simulation_id in ids:  # each on its own: stop_killed() raises nothing
-            if stop_killed(killed, policy, simulation_id, lambda: self.client):
-                remember_stop(self._context, simulation_id)
+        else:
+            sent = stop_killed(killed, policy, self._simulation_id, lambda: self.client)
+            stopped = [self._simulation_id] if sent else []
+        for simulation_id in stopped:
+            remember_stop(self._context, simulation_id)
 
     # -- before the launch ----------------------------------------------------------------------------------------
 
@@ -337,15 +338,14 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
                 self.preflight, source, script=request.script, cpu=request.cpu, ram=request.ram, exclude=exclude
             )
         check_offered(client, request)
-        if source is None:
-            return
         retried = is_retry(context)
-        if is_local(source) and source.is_dir():
+        if source is not None and is_local(source) and source.is_dir():
             path: Path = source
             upload_folder(client, path, request.folder, exclude=exclude, maybe_there=retried)
-        else:
+        elif source is not None:
             file = open_source(source)
             upload_file(client, file, request.folder, file.name.rpartition("/")[2], maybe_there=retried)
+        self._launching_in = request.folder
 
     def _ended_already(self, client: CloudHPCClient, simulation_id: int) -> Ending | None:
         """Look once before a deferral: what an earlier try launched may be over, and a trigger would be for nothing."""

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from airflow.exceptions import AirflowFailException, TaskDeferred
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 
+from airflow_provider_cloudhpc import killing
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.links import LINK_KEY
 from airflow_provider_cloudhpc.operators.running import CloudHPCSimulationFailedError
@@ -256,6 +259,60 @@ def test_what_its_execution_timeout_kills_is_stopped_and_says_so(
     with pytest.raises(AirflowFailException, match="This task itself stopped it, when it was killed"):
         retried.retry()
     assert len(cloudhpc.ledger.launches) == 1
+
+
+@contextmanager
+def timeout_after(seconds: float, task: Any) -> Iterator[None]:
+    """Airflow's own way to end a task at its ``execution_timeout``: an exception out of a signal, then ``on_kill``."""
+
+    def ring(*_: Any) -> None:
+        raise AirflowTaskTimeout("after a while")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except AirflowTaskTimeout:
+        task.on_kill()
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_timeout_after_a_post_without_an_answer_stops_what_comes_of_it(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask]
+) -> None:
+    cloudhpc.control.plan(pending=0, running=None)
+    cloudhpc.control.settings(simulation_lag=3)
+    cloudhpc.control.fault("reset_after", "POST simulation/add")
+    context = task(settle=10).context()
+    with pytest.raises(AirflowTaskTimeout), timeout_after(1.5, context["task"]):
+        context["task"].execute(context)
+    (launch,) = cloudhpc.ledger.launches
+    assert [stop.id for stop in cloudhpc.ledger.stops] == [launch.id]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_timeout_whose_launch_is_not_seen_says_that_it_may_bill(
+    cloudhpc: CloudHPCEmulator,
+    task: Callable[..., AirflowTask],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    own: bool,
+) -> None:
+    """Not seen in its own folder; in a folder that a user named whatever is seen may be anybody's."""
+    monkeypatch.setattr(killing, "LATE_LAUNCH", 1.0)
+    where = {} if own else {"source": None, "folder": "mine"}
+    if not own:
+        cloudhpc.control.file("mine/run.sh", b"true")
+    cloudhpc.control.plan(pending=0, running=None)
+    cloudhpc.control.fault("slow", "POST simulation/add", delay=3)
+    context = task(**where).context()
+    with pytest.raises(AirflowTaskTimeout), timeout_after(1.5, context["task"]):
+        context["task"].execute(context)
+    assert cloudhpc.ledger.stops == []
+    assert "STILL BILLING" in caplog.text
 
 
 def test_where_airflow_does_not_say_what_happened_nothing_is_stopped(
