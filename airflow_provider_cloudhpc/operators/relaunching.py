@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCValueError
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from airflow_provider_cloudhpc.api.diagnosis.examination import Examined
-    from airflow_provider_cloudhpc.api.models import LaunchRequest
 
 
 class CloudHPCSimulationFailedError(CloudHPCError):
@@ -28,10 +27,12 @@ class Relaunch:
     """
     What follows a failure.
 
+    :param first: RAM tier of the first launch
     :param ladder: RAM tiers in growing order; a run that was out of memory is followed by one on the next
     :param on_failure: whether any other failure is followed by a launch of the same
     """
 
+    first: str
     ladder: tuple[str, ...] = ()
     on_failure: bool = False
 
@@ -40,7 +41,6 @@ class Relaunch:
         """
         Read an operator's arguments.
 
-        :param ram: where the first launch begins
         :raises CloudHPCValueError: the ladder is none, or does not have that rung
         """
         ladder = tuple(read_texts(ram_ladder, "ram_ladder"))
@@ -48,15 +48,13 @@ class Relaunch:
             raise CloudHPCValueError(f"ram_ladder is {list(ladder)}: each tier can be in it once.")
         if ladder and ram not in ladder:
             raise CloudHPCValueError(f"ram is {ram!r}: with a ram_ladder, one of {', '.join(ladder)} is needed.")
-        return cls(ladder, bool(relaunch_on_failure))
+        return cls(ram, ladder, bool(relaunch_on_failure))
 
-    def after(self, examined: Examined, request: LaunchRequest) -> LaunchRequest | None:
+    def next_ram(self, examined: Examined) -> str | None:
         """
-        Give what the next try launches; None for nothing.
+        Give the RAM tier on which the next try launches; None where it launches nothing.
 
         The rung is that of the simulation itself, so it survives without being kept.
-
-        :param request: what the task asks for
         """
         simulation = examined.ending.simulation
         if examined.ending.kind not in (EndingKind.FAILED, EndingKind.ERROR) or simulation is None:
@@ -65,5 +63,5 @@ class Relaunch:
         if out_of_memory and simulation.ram in self.ladder:
             rest = self.ladder[self.ladder.index(simulation.ram) + 1 :]
             if rest:
-                return replace(request, ram=rest[0])
-        return replace(request, ram=simulation.ram or request.ram) if self.on_failure else None
+                return rest[0]
+        return simulation.ram or self.first if self.on_failure else None

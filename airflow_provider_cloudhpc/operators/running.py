@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_provider_cloudhpc.api.diagnosis.examination import MAX_OUTPUT_BYTES, CheckOutput, examine, read_check
+from airflow_provider_cloudhpc.api.diagnosis.examination import MAX_OUTPUT_BYTES, CheckOutput, examine
 from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight
-from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCValueError
-from airflow_provider_cloudhpc.api.launch.options import build_request, check_offered
+from airflow_provider_cloudhpc.api.errors import CloudHPCError
+from airflow_provider_cloudhpc.api.launch.options import check_offered
 from airflow_provider_cloudhpc.api.launch.types import DEFAULT_SETTLE, How, OnAmbiguous, OnConflict
 from airflow_provider_cloudhpc.api.lifecycle import (
     DEFAULT_PATIENCE,
-    STATIC_SUFFIX,
     Ending,
     EndingKind,
     Watch,
     ending_of,
 )
 from airflow_provider_cloudhpc.api.models import StopPolicy, StopSignal
-from airflow_provider_cloudhpc.api.names import check_folder
 from airflow_provider_cloudhpc.api.transfer.storage import upload_file
 from airflow_provider_cloudhpc.api.waiting.in_process import DEFAULT_QUOTA_WAIT, wait_for_end
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
@@ -36,11 +34,12 @@ from airflow_provider_cloudhpc.killing import (
     was_killed,
 )
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
-from airflow_provider_cloudhpc.operators.checking import check_before, check_machine_before
-from airflow_provider_cloudhpc.operators.launching import launch, own_folder
+from airflow_provider_cloudhpc.operators.checking import check_before
+from airflow_provider_cloudhpc.operators.launching import launch
 from airflow_provider_cloudhpc.operators.relaunching import CloudHPCSimulationFailedError, Relaunch
+from airflow_provider_cloudhpc.operators.run_arguments import RunArguments
 from airflow_provider_cloudhpc.operators.storage import is_retry, upload_folder
-from airflow_provider_cloudhpc.paths import is_local, open_source, read_path
+from airflow_provider_cloudhpc.paths import is_local, open_source
 from airflow_provider_cloudhpc.task import (
     CloudHPCTaskMixin,
     bad_input_fails,
@@ -48,17 +47,13 @@ from airflow_provider_cloudhpc.task import (
     conclude,
     defer_timeout,
     finish,
-    read_limits,
-    read_number,
     read_policy,
-    read_texts,
 )
 from airflow_provider_cloudhpc.triggers.simulation import CloudHPCSimulationTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
-    from pathlib import Path
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
     from airflow_provider_cloudhpc.api.models import LaunchRequest, Simulation
@@ -210,28 +205,8 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         """Upload, launch and wait; give the final record."""
         self._context = context
         with bad_input_fails():
-            request = self._request(context)
-            on_timeout = read_policy(self.on_timeout, "on_timeout")
-            stop_on_kill = read_policy(self.stop_on_kill, "stop_on_kill")
-            check = read_check(self.check_output)
-            read_number(self.max_output_bytes, "max_output_bytes", unit="bytes")
-            read_texts(self.exclude, "exclude")
-            _ = self._relaunch
-            timeout = None if self.timeout is None else read_number(self.timeout, "timeout")
-            poll_interval = read_number(self.poll_interval, "poll_interval")
-            settle = read_number(self.settle, "settle", zero=True)
-            quota_wait = read_number(self.quota_wait, "quota_wait", zero=True)
-            limits: dict[str, Any] = {"patience": read_number(self.patience, "patience"), **read_limits(self)}
-            endless_allowed = self.timeout is not None and on_timeout is not StopPolicy.LEAVE
-            if request.script.endswith(STATIC_SUFFIX) and not endless_allowed:
-                raise CloudHPCValueError(
-                    f"script is {request.script!r}: a bare machine, which runs and bills until it is stopped. Set both "
-                    "`timeout` and `on_timeout` ('soft' or 'hard')."
-                )
-            source = None if self.source is None else read_path(self.source, "source")
-            if source is not None and not (is_local(source) and source.is_dir()):
-                open_source(source)
-            check_machine_before(self.preflight, request)
+            given = RunArguments.read(self, context)
+            request, limits = given.request, given.limits
             client = self.client
         # What an earlier try posted may be on its way; else there is nothing before the post.
         self._launching_in = request.folder if is_retry(context) else None
@@ -242,18 +217,18 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             adopt=self.adopt,
             on_conflict=self.on_conflict,
             on_ambiguous=self.on_ambiguous,
-            settle=settle,
+            settle=given.settle,
             preflight=self.preflight,
-            prepare=lambda: self._prepare(context, client, request, source),
-            judge=lambda simulation: self._judge(request, simulation),
-            stop_signal=stop_on_kill.signal or StopSignal.SOFT,
+            prepare=lambda: self._prepare(context, client, given),
+            judge=lambda simulation: self._judge(given, simulation),
+            stop_signal=given.stop_on_kill.signal or StopSignal.SOFT,
         )
         simulation_id = self._simulation_id = launched.simulation_id
         self.tell_simulation(context, simulation_id, request.folder)
         now = time.time()
         started = begin_wait(context, simulation_id, now)
-        deadline = None if timeout is None else started + timeout
-        limits |= {"started": started, "deadline": deadline, "endless_allowed": endless_allowed}
+        deadline = None if given.timeout is None else started + given.timeout
+        limits |= {"started": started, "deadline": deadline, "endless_allowed": given.endless_allowed}
         if self.deferrable:
             ended = None if launched.how is How.LAUNCHED else self._ended_already(client, simulation_id)
             if ended is not None:
@@ -262,10 +237,10 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
                 trigger=CloudHPCSimulationTrigger(
                     simulation_id,
                     self.cloudhpc_conn_id,
-                    poll_interval=poll_interval,
+                    poll_interval=given.poll_interval,
                     follow_output=self.follow_output,
-                    stop_on_kill=stop_on_kill.value,
-                    reads_output=check is not CheckOutput.OFF,
+                    stop_on_kill=given.stop_on_kill.value,
+                    reads_output=given.check_output is not CheckOutput.OFF,
                     **limits,
                 ),
                 method_name="execute_complete",
@@ -281,9 +256,9 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         ending = wait_for_end(
             watch,
             self._connect,
-            poll_interval=poll_interval,
+            poll_interval=given.poll_interval,
             quota_share=self.hook.quota_share,
-            quota_wait=quota_wait,
+            quota_wait=given.quota_wait,
         )
         return self._conclude(context, ending)
 
@@ -318,30 +293,16 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
 
     # -- before the launch ----------------------------------------------------------------------------------------
 
-    def _request(self, context: Mapping[str, Any]) -> LaunchRequest:
-        if self.folder is None and self.source is None:
-            raise CloudHPCValueError("Neither source nor folder is given: one of them says where the case is.")
-        return build_request(
-            cpu=self.cpu,
-            ram=self.ram,
-            script=self.script,
-            folder=own_folder(context) if self.folder is None else check_folder(self.folder),
-            mesh=self.mesh,
-            preemptible=self.preemptible,
-        )
-
-    def _prepare(self, context: Mapping[str, Any], client: CloudHPCClient, request: LaunchRequest, source: Any) -> None:
+    def _prepare(self, context: Mapping[str, Any], client: CloudHPCClient, given: RunArguments) -> None:
         """Check the case and the values, and send the case; called right before a first post."""
-        exclude = read_texts(self.exclude, "exclude")
+        source, request, retried = given.source, given.request, is_retry(context)
+        is_folder = source is not None and is_local(source) and source.is_dir()
         if source is not None and is_local(source):
-            check_before(
-                self.preflight, source, script=request.script, cpu=request.cpu, ram=request.ram, exclude=exclude
-            )
+            machine = {"script": request.script, "cpu": request.cpu, "ram": request.ram}
+            check_before(self.preflight, source, **machine, exclude=given.exclude)
         check_offered(client, request)
-        retried = is_retry(context)
-        if source is not None and is_local(source) and source.is_dir():
-            path: Path = source
-            upload_folder(client, path, request.folder, exclude=exclude, maybe_there=retried)
+        if is_folder:
+            upload_folder(client, source, request.folder, exclude=given.exclude, maybe_there=retried)
         elif source is not None:
             file = open_source(source)
             upload_file(client, file, request.folder, file.name.rpartition("/")[2], maybe_there=retried)
@@ -357,11 +318,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
 
     # -- after the end --------------------------------------------------------------------------------------------
 
-    @property
-    def _relaunch(self) -> Relaunch:
-        return Relaunch.read(self.ram, self.ram_ladder, self.relaunch_on_failure)
-
-    def _judge(self, request: LaunchRequest, simulation: Simulation) -> LaunchRequest | None:
+    def _judge(self, given: RunArguments, simulation: Simulation) -> LaunchRequest | None:
         """Decide about what an earlier try launched and what has ended since; None to take it as it is."""
         ending = ending_of(simulation)
         if ending is None:
@@ -369,14 +326,15 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         examined = examine(
             self.client,
             ending,
-            check=read_check(self.check_output),
+            check=given.check_output,
             max_output_bytes=self.max_output_bytes,
-            quota_wait=self.quota_wait,
+            quota_wait=given.quota_wait,
         )
-        following = self._relaunch.after(examined, request)
-        if following is not None:
-            self.log.warning("%s Launching again, on %r.", examined.ending.message, following.ram)
-        return following
+        ram = given.relaunch.next_ram(examined)
+        if ram is None:
+            return None
+        self.log.warning("%s Launching again, on %r.", examined.ending.message, ram)
+        return replace(given.request, ram=ram)
 
     def _conclude(self, context: Mapping[str, Any], ending: Ending) -> dict[str, Any]:
         if ending.kind is EndingKind.STOPPED and (why := told_of_own_stop(context, ending.simulation_id)):
@@ -389,10 +347,10 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             max_output_bytes=self.max_output_bytes,
             quota_wait=self.quota_wait,
         )
-        following = self._relaunch.after(examined, self._request(context))
-        if following is not None:
+        ram = Relaunch.read(self.ram, self.ram_ladder, self.relaunch_on_failure).next_ram(examined)
+        if ram is not None:
             raise CloudHPCSimulationFailedError(
-                f"{examined.ending.message} If a retry is left, it launches again, on {following.ram!r}."
+                f"{examined.ending.message} If a retry is left, it launches again, on {ram!r}."
             )
         return conclude(examined)
 
