@@ -74,7 +74,7 @@ with DAG(
     )
 
     # Whatever happens to the tasks above, nothing is left running and billing.
-    stop = CloudHPCStopSimulationOperator(task_id="stop", simulation_id=simulate.output)
+    stop = CloudHPCStopSimulationOperator(task_id="stop", folder=upload.output["folder"])
 
     @task
     def check(folders: list[str]) -> dict:
@@ -94,4 +94,4 @@ with DAG(
     need_solver() >> upload
     wait >> download
     check(download.output)
-    [wait, simulate] >> stop.as_teardown(setups=simulate)
+    [wait, simulate] >> stop.as_teardown(setups=upload)

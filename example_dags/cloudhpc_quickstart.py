@@ -60,7 +60,7 @@ with DAG(
     )
 
     # Whatever happens to the tasks above, nothing is left running and billing.
-    stop = CloudHPCStopSimulationOperator(task_id="stop", simulation_id=simulate.output)
+    stop = CloudHPCStopSimulationOperator(task_id="stop", folder=upload.output["folder"])
 
     @task
     def look(folders: list[str]) -> dict:
@@ -74,4 +74,4 @@ with DAG(
 
     wait >> download
     look(download.output)
-    [wait, simulate] >> stop.as_teardown(setups=simulate)
+    [wait, simulate] >> stop.as_teardown(setups=upload)
