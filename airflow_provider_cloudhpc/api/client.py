@@ -28,7 +28,7 @@ from airflow_provider_cloudhpc.api.models import (
 )
 from airflow_provider_cloudhpc.api.wire.answers import read_answer
 from airflow_provider_cloudhpc.api.wire.http import NetworkOptions, check_address, new_session
-from airflow_provider_cloudhpc.api.wire.output import read_record
+from airflow_provider_cloudhpc.api.wire.output import MAX_TRANSFER, read_record
 from airflow_provider_cloudhpc.api.wire.sending import Resend, retrying, send
 
 if TYPE_CHECKING:
@@ -174,14 +174,18 @@ class CloudHPCClient:
         """Look at one simulation, without its output: ``GET /simulation/view-short/{id}``."""
         return self._simulation("/simulation/view-short/{id}", simulation_id)
 
-    def view_simulation(self, simulation_id: int, *, max_bytes: int | None = None) -> Simulation:
+    def view_simulation(
+        self, simulation_id: int, *, max_bytes: int | None = None, to_the_end: bool = True
+    ) -> Simulation:
         """
         Look at one simulation with its output: ``GET /simulation/view/{id}``.
 
         :param max_bytes: bytes of the output that are kept at the most; of a longer one the record's ``output`` is the
             beginning, ``output_tail`` the end, and ``output_is_whole`` is False
+        :param to_the_end: False: no more than ``max_bytes`` of the answer are read at all; of a longer one what the
+            record holds behind that is missing, its status perhaps
         """
-        return self._simulation("/simulation/view/{id}", simulation_id, max_bytes)
+        return self._simulation("/simulation/view/{id}", simulation_id, max_bytes, to_the_end)
 
     def list_simulations(self, page: int = 1, *, sort: str = "id", descending: bool = True) -> list[Simulation]:
         """
@@ -305,6 +309,7 @@ class CloudHPCClient:
         resend: Resend = Resend.SAFE,
         location: bool = False,
         max_bytes: int | None = None,
+        to_the_end: bool = True,
         **path: object,
     ) -> Any:
         """
@@ -314,6 +319,7 @@ class CloudHPCClient:
         :param resend: when the call may be sent again
         :param location: a redirect's target is the answer; it is not followed
         :param max_bytes: bytes that are kept of an answer that is a record with an output
+        :param to_the_end: whether more of it than these bytes is read
         """
         for name, value in path.items():
             if str(value).strip() in ("", ".", ".."):
@@ -330,7 +336,8 @@ class CloudHPCClient:
                 if quota is not None:
                     self.quota, self.quota_seen = quota, time.monotonic()
                 if max_bytes is not None:
-                    body = read_record(response, max_bytes, method, endpoint)
+                    most = MAX_TRANSFER if to_the_end else max_bytes
+                    body = read_record(response, max_bytes, method, endpoint, most=most)
                     if isinstance(body, dict) and response.ok:
                         return body
                     # What requests itself does when it reads a body.
@@ -365,8 +372,10 @@ class CloudHPCClient:
             raise CloudHPCAnswerError("The answer is not a list.", status=200, method="GET", endpoint=endpoint)
         return answer
 
-    def _simulation(self, endpoint: str, simulation_id: int, max_bytes: int | None = None) -> Simulation:
-        record = self._call("GET", endpoint, id=simulation_id, max_bytes=max_bytes)
+    def _simulation(
+        self, endpoint: str, simulation_id: int, max_bytes: int | None = None, to_the_end: bool = True
+    ) -> Simulation:
+        record = self._call("GET", endpoint, id=simulation_id, max_bytes=max_bytes, to_the_end=to_the_end)
         if isinstance(record, dict) and record.get("output_is_whole") is False:
             record.setdefault("id", simulation_id)  # it may stand behind what was read
         if isinstance(record, list) and len(record) == 1:

@@ -28,6 +28,7 @@ from airflow_provider_cloudhpc.api.errors import (
 )
 from airflow_provider_cloudhpc.api.lifecycle import ENDED_KINDS, duration, moment
 from airflow_provider_cloudhpc.api.waiting.board import Board, ListPage
+from airflow_provider_cloudhpc.api.waiting.following import MOST_FOLLOWED
 from airflow_provider_cloudhpc.api.waiting.pacing import BATCH_PAUSE, MIN_INTERVAL, Pace, backoff
 from airflow_provider_cloudhpc.triggers.accounts import Account, find_account
 
@@ -102,7 +103,7 @@ class Wait:
     @property
     def follows(self) -> bool:
         """Whether it needs the output, and so calls of its own."""
-        return self.follower is not None and not self.follower.is_over
+        return self.follower is not None
 
     def ends(self, decide: Callable[..., Ending | None], *arguments: Any) -> bool:
         """
@@ -352,21 +353,31 @@ class Poller:
 
     async def _follow(self, wait: Wait) -> None:
         """Look at one simulation with its output."""
-        if wait not in self.waits or not await self._may_call():
+        if wait not in self.waits or wait.follower is None or not await self._may_call():
             return
+        view = self._account.client.view_simulation
         try:
-            record = await self._call(self._account.client.view_simulation, wait.simulation_id)
+            record = await self._call(view, wait.simulation_id, max_bytes=MOST_FOLLOWED, to_the_end=False)
         except CloudHPCError as error:
             if error.transient or isinstance(error, CloudHPCAuthError):
                 raise
-            # The wait does not depend on it: not every service offers it.
-            wait.watch.tell(f"The output cannot be followed: {error}")
-            wait.follower, wait.due = None, self._clock.time()
+            self._follow_no_more(wait, f"The output cannot be followed: {error}")
             return
-        lines = wait.follower.new_lines(record.output or "", ended=record.is_terminal) if wait.follower else ""
+        if wait not in self.waits:
+            return  # its trigger has gone meanwhile
+        lines = wait.follower.new_lines(record.output or "", ended=record.is_terminal)
         if lines:
             wait.watch.tell(lines)
-        self._deliver([replace(record, output=record.output or "")])
+        if record.output_is_whole:
+            self._deliver([replace(record, output=record.output or "")])
+        else:
+            size = f"{MOST_FOLLOWED / 1e6:g} MB"
+            self._follow_no_more(wait, f"--- the output is longer than {size} and is not followed any further")
+
+    def _follow_no_more(self, wait: Wait, why: str) -> None:
+        """Go on without the output, which the wait does not depend on."""
+        wait.watch.tell(why)
+        wait.follower, wait.due = None, self._clock.time()
 
     async def _call(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         client = self._account.client

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-#: Longest output that is followed, characters: each look brings all of it again.
+#: Longest answer that is followed, bytes: each look brings all of the output again.
 MOST_FOLLOWED = 5_000_000
 #: How many lines are shown again where it is not known which were shown before.
 LAST_LINES = 20
@@ -17,7 +17,6 @@ class OutputFollower:
     """
 
     def __init__(self, *, resumed: bool = False) -> None:
-        self.is_over = False
         self._told = ""
         self._resumed = resumed
 
@@ -28,8 +27,6 @@ class OutputFollower:
         :param output: the whole output so far
         :param ended: whether no more will come: then the last line is told though its end is missing
         """
-        if self.is_over:
-            return ""
         whole = output if ended else output[: output.rfind("\n") + 1]
         marker = ""
         if self._resumed and whole:
@@ -38,12 +35,9 @@ class OutputFollower:
             if self._told.startswith(whole):
                 return ""  # an older answer from a cache
             marker = f"--- the output began anew (the machine restarted?); its last {LAST_LINES} lines so far:"
-        self._resumed = False
+        self._resumed = self._resumed and not whole
         new = whole.removeprefix(self._told) if not marker else ""
         if marker:
             new = "\n".join([marker, *whole.splitlines()[-LAST_LINES:]])
         self._told = whole
-        if len(output) > MOST_FOLLOWED and not ended:
-            self.is_over = True
-            new += f"\n--- the output is longer than {MOST_FOLLOWED:,} characters and is not followed any further"
-        return new.strip("\n")
+        return new.removesuffix("\n")

@@ -134,11 +134,14 @@ class RecordReader:
         return record | {"output": _text(bytes(self._head)), "output_is_whole": False}
 
 
-def read_record(response: requests.Response, limit: int, method: str, endpoint: str) -> bytes | dict[str, Any]:
+def read_record(
+    response: requests.Response, limit: int, method: str, endpoint: str, *, most: int = MAX_TRANSFER
+) -> bytes | dict[str, Any]:
     """
     Read an answer's body to its end, or as far as is sensible.
 
     :param limit: bytes that are kept
+    :param most: bytes of the body after which reading is given up
     :param endpoint: template of the endpoint, for the error
     :return: the body, or of one that is too long the record as far as it was kept
     :raises CloudHPCConnectionError: the connection broke
@@ -150,7 +153,7 @@ def read_record(response: requests.Response, limit: int, method: str, endpoint: 
             blocks: Iterable[bytes] = response.iter_content(_BLOCK)
             for block in blocks:
                 size += len(block)
-                if not reader.feed(block) or size > MAX_TRANSFER:
+                if not reader.feed(block) or size > most:
                     reader.has_end = False
                     break
         body = reader.body

@@ -378,3 +378,27 @@ def test_the_client_shows_no_key():
     with client_of("http://127.0.0.1:1") as client:
         shown = [repr(client), str(client), repr(vars(client)), repr(vars(client._session)), repr(FAST)]
     assert [text for text in shown if KEY in text] == []
+
+
+class Endless(ScriptedServer):
+    """Answers with a record whose output never ends."""
+
+    sent = 0
+
+    def serve(self, connection: socket.socket, number: int) -> None:
+        connection.recv(1 << 16)
+        connection.sendall(
+            b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"response": {"id": 7, "status": 30, "output": "'
+        )
+        while not self.closing.is_set():
+            connection.sendall(b"a line of it" * 10_000)
+            self.sent += 120_000
+
+
+def test_an_output_is_read_as_far_as_is_wanted_and_no_further() -> None:
+    with Endless() as server:
+        record = client_of(server.url).view_simulation(7, max_bytes=5_000_000, to_the_end=False)
+        assert (record.id, record.status, record.output_is_whole) == (7, 30, False)
+        assert len(record.output or "") == 2_500_000  # the beginning; its end was not looked for
+        # What lies in the sockets' buffers was sent, too.
+        assert server.sent < 30_000_000
