@@ -70,8 +70,8 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
 
     Killed (marked, cleared, its run failed, ``execution_timeout``), in the worker or in the triggerer, the task stops
     its simulation as ``stop_on_kill`` says. When only its process ends (a pod moves, a triggerer restarts) it does not:
-    the next try goes on. What a worker that is killed with SIGKILL on the last try leaves, only a teardown task or
-    :func:`~airflow_provider_cloudhpc.callbacks.stop_simulation` can stop.
+    the next try goes on. What a worker that is killed with SIGKILL on the last try leaves, only a teardown task or the
+    DAG's ``on_failure_callback`` can stop: :func:`~airflow_provider_cloudhpc.callbacks.stop_simulations`.
 
     :param cpu: vCPUs (templated)
     :param ram: RAM tier (templated)

@@ -159,8 +159,9 @@ class CloudHPCStopSimulationOperator(CloudHPCTaskMixin, BaseOperator):
     Stop a simulation, or all active ones of a folder: ``PUT /simulation/stop/{id}``.
 
     One that has ended already is a success with a message, and so is an id of None (the launch never happened): it
-    serves as a teardown. By ``folder`` the active ones are found by ``GET /simulation/index-short/...``. The result is
-    the list of ids that were sent a signal.
+    serves as a teardown. Best by ``folder`` and with the upload as its setup: that finds also what a launch left that
+    was killed before it told an id. By ``folder`` the active ones are found by ``GET /simulation/index-short/...``.
+    The result is the list of ids that were sent a signal.
 
     :param simulation_id: int, string, or the XCom of a task of this provider (templated)
     :param folder: storage folder: all active simulations in it are stopped (templated)

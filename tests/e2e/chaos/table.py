@@ -144,7 +144,7 @@ def _rows() -> Iterator[Row]:
         point="while it waits",
         how=MOVE,
         short=True,
-        says="goes on and BILLS",
+        says="This process ends",
     )
     yield Row(
         "moved_event",

@@ -211,6 +211,26 @@ def test_after_a_failed_look_the_next_try_looks_again() -> None:
     assert world.posts == 1
 
 
+@pytest.mark.parametrize("first", ["dies after", None])
+@pytest.mark.parametrize("ownership", [Ownership.RUN, Ownership.NAMED])
+def test_after_a_clear_what_was_launched_before_is_not_taken_for_the_new_one(
+    ownership: Ownership, first: str | None
+) -> None:
+    """The second post's answer is lost, and the listing shows the first launch long before the second."""
+    faults = iter([first, "lost, listing lags"])
+    choose: Choose = lambda possible: next(faults) if "lost, listing lags" in possible else possible[0]  # noqa: E731
+    world = World(choose, ownership, True, faults=9)
+    world.run_try()
+    world.records[0].status = SimulationStatus.COMPLETED
+    world.clear()
+    outcome = world.run_try()
+    if ownership is Ownership.RUN:
+        assert outcome == Launched(101, How.ADOPTED)
+    else:
+        assert isinstance(outcome, CloudHPCLaunchError)
+        assert [candidate.id for candidate in outcome.candidates] == [101]
+
+
 def test_retries_that_were_edited_once_are_no_doubt_for_ever() -> None:
     world = World(lambda possible: possible[0], Ownership.RUN, True)
     world.attempt = Attempt(1, 3, 3)

@@ -70,6 +70,14 @@ class Tasks(RuleBasedStateMachine):
             while self.worlds[number].is_running:
                 self.advance(number, data)
 
+    @rule(data=st.data())
+    def race(self, data: st.DataObject) -> None:
+        """Let all tasks launch at the same moment: step by step, in turn."""
+        running = [number for number in range(3) if self.goes_on(number)]
+        while running := [number for number in running if self.worlds[number].is_running]:
+            for number in running:
+                self.advance(number, data)
+
     def advance(self, number: int, data: st.DataObject) -> None:
         world = self.worlds[number]
         world.choose = lambda possible: data.draw(st.sampled_from(possible))
@@ -156,4 +164,4 @@ class Tasks(RuleBasedStateMachine):
 
 
 TestTasks = Tasks.TestCase
-TestTasks.settings = settings(max_examples=400, stateful_step_count=30, deadline=None)
+TestTasks.settings = settings(max_examples=1500, stateful_step_count=30, deadline=None)
