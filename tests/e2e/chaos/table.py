@@ -140,7 +140,6 @@ def _rows() -> Iterator[Row]:
     yield Row(
         "moved_waiting",
         "pod moved while it waits",
-        script=LONG,
         point="while it waits",
         how=MOVE,
         short=True,
