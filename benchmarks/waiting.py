@@ -5,8 +5,8 @@ What it costs to wait: the poller of this provider beside one call per wait and 
 Both run on simulated time against the emulator, which is a process of its own and counts the calls. ``steady``: all
 run through the simulated hours, then all end at once. ``ending``: all end within the first hour at seeded random
 times, a fifth of them in bursts. The account has a limit for our side (refused calls are counted) and none for the
-other. CPU, memory and the lag of the event loop are those of the waiting process alone, under the load of hours
-pressed into seconds.
+other. Both read each run's output once at the end, as tasks do, by a process that is not measured. CPU, memory and the
+lag of the event loop are those of the waiting process alone, under the load of hours pressed into seconds.
 
     python benchmarks/waiting.py --json
 
@@ -24,20 +24,31 @@ import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import requests
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 INTERVAL = 60.0
 SEED = 20
+#: How long the last endings are waited for: a thousand reads on 95 calls an hour take half a day.
+MOST_HOURS = 16
 
 
 # -- the service, in a process of its own -------------------------------------------------------------------------
+
+
+def read_output(emulator: Any, simulation_id: int) -> bool:
+    """Read an output as a worker does when its task goes on, by a process that is not the waiting one."""
+    address = f"{emulator.url}/api/v2/simulation/view/{simulation_id}"
+    return requests.get(address, headers={"X-API-key": emulator.api_key}, timeout=60).ok
 
 
 def serve() -> None:
@@ -54,6 +65,8 @@ def serve() -> None:
                 ledger = emulator.ledger
                 refused = sum(call.status in (403, 429) for call in ledger.calls)
                 answer = {"calls": ledger.api_calls, "refused": refused}
+            elif name == "read":
+                answer = read_output(emulator, argument)
             else:
                 answer = getattr(emulator.control, name)(**argument)
             print(json.dumps(answer), flush=True)
@@ -65,12 +78,14 @@ class Service:
     def __init__(self) -> None:
         command = [sys.executable, __file__, "--serve"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._lock = threading.Lock()
         self.about = json.loads(self._process.stdout.readline())
 
     def ask(self, name: str, argument: Any) -> Any:
-        self._process.stdin.write(json.dumps([name, argument]) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        with self._lock:
+            self._process.stdin.write(json.dumps([name, argument]) + "\n")
+            self._process.stdin.flush()
+            return json.loads(self._process.stdout.readline())
 
     def jump(self, seconds: float) -> None:
         self.ask("jump", {"seconds": seconds})
@@ -109,7 +124,23 @@ async def lag(samples: list[float]) -> None:
         samples.append((time.perf_counter() - begun - 0.002) * 1000)
 
 
-async def ours(ids: list[int], clock: Any, done: dict[int, float], triggerers: int = 1) -> Any:
+class Workers:
+    """Read the output of every run when its ending was delivered, some seconds later, as tasks do."""
+
+    def __init__(self, there: Service, clock: Any) -> None:
+        self.about_to_read = 0
+        self.read: dict[int, bool] = {}
+        self._there = there
+        self._clock = clock
+
+    async def take_over(self, simulation_id: int) -> None:
+        self.about_to_read += 1
+        await self._clock.pause(5.0 + simulation_id % 60, asyncio.Event())
+        self.read[simulation_id] = await asyncio.to_thread(self._there.ask, "read", simulation_id)
+        self.about_to_read -= 1
+
+
+async def ours(ids: list[int], clock: Any, done: dict[int, float], workers: Workers, triggerers: int = 1) -> Any:
     """Begin the waits as triggers do; gives what tells how many act by the clock."""
     from airflow_provider_cloudhpc.api.lifecycle import Watch
     from airflow_provider_cloudhpc.triggers.poller import Pollers, Wait
@@ -121,8 +152,9 @@ async def ours(ids: list[int], clock: Any, done: dict[int, float], triggerers: i
         account = await pollers.connect("cloudhpc_default")
         now = clock.time()
         watch = Watch(simulation_id, page="", started=now, now=now)
-        await pollers.wait(Wait(watch, "cloudhpc_default", INTERVAL), account)
+        await pollers.wait(Wait(watch, "cloudhpc_default", INTERVAL, reads=True), account)
         done[simulation_id] = clock.time()
+        await workers.take_over(simulation_id)
 
     tasks = [asyncio.create_task(one(number, identifier)) for number, identifier in enumerate(ids)]
     while sum(pollers.running for pollers in all_pollers) < triggerers:
@@ -130,7 +162,7 @@ async def ours(ids: list[int], clock: Any, done: dict[int, float], triggerers: i
     return tasks, lambda: sum(pollers.running for pollers in all_pollers)
 
 
-async def naive(ids: list[int], clock: Any, done: dict[int, float]) -> Any:
+async def naive(ids: list[int], clock: Any, done: dict[int, float], workers: Workers) -> Any:
     """One call for each wait and interval, in threads, on one session."""
     from airflow_provider_cloudhpc.triggers.accounts import find_account
 
@@ -142,11 +174,13 @@ async def naive(ids: list[int], clock: Any, done: dict[int, float]) -> Any:
             await clock.pause(INTERVAL, asyncio.Event())
         done[simulation_id] = clock.time()
         active.discard(simulation_id)
+        await workers.take_over(simulation_id)
 
     return [asyncio.create_task(one(identifier)) for identifier in ids], lambda: len(active)
 
 
 async def run(options: argparse.Namespace, there: Service) -> dict[str, Any]:
+    import airflow_provider_cloudhpc.triggers.poller  # noqa: F401 - its import is no part of the waiting
     from tests.simulated_time import SimulatedClock
 
     limit = options.limit if options.scheme != "naive" else 0
@@ -158,18 +192,23 @@ async def run(options: argparse.Namespace, there: Service) -> dict[str, Any]:
     done: dict[int, float] = {}
     samples: list[float] = []
     cpu = time.process_time()
+    workers = Workers(there, clock)
     if options.scheme == "naive":
-        tasks, actors = await naive(ids, clock, done)
+        tasks, polling = await naive(ids, clock, done, workers)
     else:
-        tasks, actors = await ours(ids, clock, done, options.triggerers)
+        tasks, polling = await ours(ids, clock, done, workers, options.triggerers)
+
+    def actors() -> int:
+        return polling() + workers.about_to_read
+
     watcher = asyncio.create_task(lag(samples))
     hourly = []
     for _ in range(int(options.hours)):
         await clock.advance(3600.0, actors)
         hourly.append(there.ask("calls", None)["calls"] - sum(hourly))
     steady = there.ask("calls", None)["calls"]
-    for _ in range(12):
-        if len(done) == len(ids):
+    for _ in range(6 * MOST_HOURS):
+        if len(workers.read) == len(ids):
             break
         await clock.advance(600.0, actors)
     cpu = time.process_time() - cpu
@@ -186,6 +225,8 @@ async def run(options: argparse.Namespace, there: Service) -> dict[str, Any]:
         "calls_by_hour": hourly,
         "refused": counted["refused"],
         "delivered": len(done),
+        "outputs_read": sum(workers.read.values()),
+        "all_read_after_h": round((clock.time() - there.about["now"]) / 3600, 1),
         "delay_p50_s": round(statistics.median(delays), 1) if delays else None,
         "delay_p99_s": round(delays[int(0.99 * (len(delays) - 1))], 1) if delays else None,
         "cpu_s": round(cpu, 2),
@@ -239,7 +280,8 @@ def everything(options: argparse.Namespace) -> dict[str, Any]:
                 rows.append(row)
                 print(
                     f"{waits:5d} waits, {scenario}, {limit}/h: {mine[count]} calls, naive {theirs[count]} "
-                    f"(x{row['calls_ratio']}), refused {mine['refused']}, delivered {mine['delivered']}, delay p50/p99 "
+                    f"(x{row['calls_ratio']}), refused {mine['refused']}, delivered {mine['delivered']}, "
+                    f"read {mine['outputs_read']} after {mine['all_read_after_h']} h, delay p50/p99 "
                     f"{mine['delay_p50_s']}/{mine['delay_p99_s']} s (naive {theirs['delay_p50_s']}/"
                     f"{theirs['delay_p99_s']}), CPU {mine['cpu_s']} s (naive {theirs['cpu_s']}), lag p99 "
                     f"{mine['lag_p99_ms']} ms, RSS {mine['rss_mb']} MB",

@@ -268,7 +268,9 @@ class Watch:
     @property
     def deadline(self) -> float | None:
         """When it is given up: the deadline, or when its cost is expected to reach its limit; None for never."""
-        return min((when for when in (self._deadline, self._limit_at) if when is not None), default=None)
+        if self._deadline is None or self._limit_at is None:
+            return self._limit_at if self._deadline is None else self._deadline
+        return min(self._deadline, self._limit_at)
 
     def check_deadline(self, now: float) -> Ending | None:
         """Give the ending ``deadline`` once the time is up, ``limit`` once it has cost what it may cost."""

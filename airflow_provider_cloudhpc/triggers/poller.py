@@ -243,8 +243,11 @@ class Poller:
         return max(self.pace.earliest(now), self._not_before)
 
     def _due(self, wait: Wait) -> float:
-        others = (wait.due, wait.watch.confirm_at, wait.watch.deadline)
-        return min([self._next_look, *(when for when in others if when is not None)])
+        when = self._next_look  # asked for every wait at every step: no generator here
+        for other in (wait.due, wait.watch.confirm_at, wait.watch.deadline):
+            if other is not None and other < when:
+                when = other
+        return when
 
     def _plan(self, now: float) -> None:
         """Fix the time of the next regular look."""
