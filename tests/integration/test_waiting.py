@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+import re
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,11 +15,15 @@ from airflow.exceptions import AirflowException, AirflowFailException, AirflowSk
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
+from airflow_provider_cloudhpc.emulator.simulations import Status
 from airflow_provider_cloudhpc.operators.simulation import CloudHPCRunSimulationOperator
 from airflow_provider_cloudhpc.sensors.simulation import CloudHPCSimulationSensor
 from airflow_provider_cloudhpc.task import CloudHPCLostSightError
 from tests.integration.operators.airflow_task import AirflowTask
 
+#: A status that the service may add one day.
+UNKNOWN = 35
+Arranged = tuple[int, dict[str, Any]]
 MODES = ["poke", "deferrable", "run-sync", "run-deferrable"]
 #: How it ends -> (the error, None for success; words for the reader).
 ENDINGS: dict[str, tuple[type[Exception] | None, str]] = {
@@ -30,15 +36,23 @@ ENDINGS: dict[str, tuple[type[Exception] | None, str]] = {
     "connection lost": (CloudHPCLostSightError, "This says nothing about the simulation itself"),
     "output lost": (CloudHPCLostSightError, "whether its solver succeeded is NOT known"),
     "connection lost and back": (None, ""),
-    "unknown status, then completed": (None, ""),
+    "unknown status": (AirflowSensorTimeout, "was UNKNOWN(35)"),
+    "record gone": (CloudHPCLostSightError, "Lost sight of simulation"),
+    "key revoked": (CloudHPCLostSightError, "Lost sight of simulation"),
+    "key rotated": (None, ""),
 }
 
 
-#: A lost connection is waited out for half a minute where a poller paces the looks: here the poke mode stands for it,
-#: the poller's own tests live in simulated time.
-COMBINATIONS = [
-    (mode, ending) for mode in MODES for ending in ENDINGS if mode == "poke" or not ending.startswith("connection lost")
-]
+COMBINATIONS = [(mode, ending) for mode in MODES for ending in ENDINGS]
+#: The pauses of a wait, which a test does not sit out: seconds.
+SHORT = {
+    "airflow_provider_cloudhpc.api.lifecycle.CONFIRM_AFTER": 0.3,
+    "airflow_provider_cloudhpc.api.waiting.pacing.FIRST_BACKOFF": 0.1,
+    "airflow_provider_cloudhpc.api.waiting.pacing.MIN_INTERVAL": 0.1,
+    # An account that has told no counters yet, as its first calls were lost: 72 s a call otherwise.
+    "airflow_provider_cloudhpc.api.waiting.pacing.ASSUMED_HOURLY_LIMIT": 0,
+    "airflow_provider_cloudhpc.triggers.poller.JOIN_PAUSE": 0.1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +64,56 @@ def shared() -> Iterator[CloudHPCEmulator]:
 @pytest.fixture
 def cloud(shared: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> CloudHPCEmulator:
     shared.control.reset()
-    connection = {"conn_type": "cloudhpc", "host": shared.url, "password": shared.api_key}
-    monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+    shared.control.set_quota(0, 0)
+    connect(monkeypatch, shared)
+    for name, seconds in SHORT.items():
+        monkeypatch.setattr(name, seconds)
     return shared
 
 
-def arrange(cloud: CloudHPCEmulator, ending: str) -> tuple[int, dict[str, Any]]:
+def connect(monkeypatch: pytest.MonkeyPatch, cloud: CloudHPCEmulator) -> None:
+    """Write the emulator's key of the moment into the connection."""
+    connection = {"conn_type": "cloudhpc", "host": cloud.url, "password": cloud.api_key}
+    monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+
+
+@pytest.fixture
+def arrange(cloud: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Arranged]]:
+    """Make a simulation that ends so, and what the wait needs for it."""
+    timers: list[threading.Timer] = []
+
+    def rotate(number: int) -> None:
+        cloud.control.rotate_key()
+        connect(monkeypatch, cloud)
+        cloud.control.finish(number, "completed", "done")
+
+    #: What happens while the wait goes on.
+    later: dict[str, tuple[Callable[[int], Any], dict[str, Any]]] = {
+        "key rotated": (rotate, {}),
+        "key revoked": (lambda number: cloud.control.fault("unauthorized", times=None), {}),
+        "record gone": (lambda number: cloud.control.fault("forbidden", "GET /simulation/*", times=None), {}),
+        "connection lost": (
+            lambda number: cloud.control.fault("html", "GET /simulation/*", times=None), {"patience": 0.1},
+        ),
+    }  # fmt: skip
+
+    def make(ending: str) -> Arranged:
+        if ending not in later:
+            return arranged(cloud, ending)
+        number, _ = arranged(cloud, "deadline")
+        act, more = later[ending]
+        timers.append(threading.Timer(0.8, act, [number]))
+        timers[-1].start()
+        return number, {**more, "timeout": 60}
+
+    yield make
+    for timer in timers:
+        timer.join()
+    for simulation in cloud._world.scheduler.all.values():
+        simulation.status = Status(30) if simulation.status == UNKNOWN else simulation.status
+
+
+def arranged(cloud: CloudHPCEmulator, ending: str) -> Arranged:
     """Make a simulation that ends so, and what the wait needs for it."""
     control = cloud.control
     (number,) = control.simulation(folder="case", script="custom-script", cpu=2, ram="highcpu", pending=0, running=None)
@@ -69,9 +127,9 @@ def arrange(cloud: CloudHPCEmulator, ending: str) -> tuple[int, dict[str, Any]]:
             more = {"timeout": 0.5}
         case "limit":
             more = {"max_vcpu_hours": 1e-9}
-        case "connection lost":
-            control.fault("html", "GET /simulation/*", times=None)
-            more = {"patience": 0.1}
+        case "unknown status":
+            cloud._world.scheduler.all[number].status = UNKNOWN
+            more = {"timeout": 0.5}
         case "output lost":
             control.finish(number, "completed", "done")
             control.fault("html", "GET /simulation/view/{id}", times=None)
@@ -89,11 +147,11 @@ def wait(mode: str, number: int, **more: Any) -> Any:
         task = AirflowTask(
             lambda: CloudHPCRunSimulationOperator(
                 task_id="run", cpu=2, ram="highcpu", script="custom-script", folder="case", adopt=number,
-                deferrable=mode == "run-deferrable", **more,
+                deferrable=mode == "run-deferrable", poll_interval=0.2, **more,
             )
         )  # fmt: skip
     else:
-        given = {"poke_interval": 0.2, "deferrable": False} if mode == "poke" else {"deferrable": True}
+        given = {"poke_interval": 0.2, "deferrable": mode == "deferrable"}
         task = AirflowTask(lambda: CloudHPCSimulationSensor(task_id="wait", simulation_id=number, **given, **more))
     context = task.context()
     try:
@@ -106,12 +164,16 @@ def wait(mode: str, number: int, **more: Any) -> Any:
             return dict(json.loads(json.dumps(event.payload)))
         raise AssertionError("no event")
 
-    return context["task"].execute_complete(context, asyncio.run(first_event()))
+    event = asyncio.run(first_event())
+    context = task.context()  # the task goes on in another process
+    return context["task"].execute_complete(context, event)
 
 
 @pytest.mark.parametrize(("mode", "ending"), COMBINATIONS)
-def test_every_mode_ends_the_same(cloud: CloudHPCEmulator, mode: str, ending: str) -> None:
-    number, more = arrange(cloud, ending)
+def test_every_mode_ends_the_same(
+    cloud: CloudHPCEmulator, arrange: Callable[[str], Arranged], mode: str, ending: str
+) -> None:
+    number, more = arrange(ending)
     kind, words = ENDINGS[ending]
     if kind is None:
         record = wait(mode, number, **more)
@@ -133,11 +195,11 @@ def test_every_mode_ends_the_same(cloud: CloudHPCEmulator, mode: str, ending: st
 )
 @pytest.mark.parametrize("option", ["soft_fail", "never_fail"])
 def test_a_lost_sight_is_never_skipped_by_soft_fail(
-    cloud: CloudHPCEmulator, mode: str, ending: str, option: str
+    arrange: Callable[[str], Arranged], mode: str, ending: str, option: str
 ) -> None:
-    number, more = arrange(cloud, ending)
+    number, more = arrange(ending)
     kind, words = ENDINGS[ending]
     stays = option == "soft_fail" and kind is CloudHPCLostSightError
-    with pytest.raises(CloudHPCLostSightError if stays else AirflowSkipException, match=words):
+    with pytest.raises(CloudHPCLostSightError if stays else AirflowSkipException, match=re.escape(words)):
         wait(mode, number, **more, **{option: True})
     assert not issubclass(CloudHPCLostSightError, AirflowException)  # Airflow turns those into skips
