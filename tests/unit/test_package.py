@@ -93,7 +93,7 @@ def providers(tmp_path_factory: pytest.TempPathFactory) -> Any:
             env={**os.environ, "AIRFLOW_HOME": str(home)},
         )
         assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout[done.stdout.index("[") :])
+        return json.loads(done.stdout[done.stdout.index("[{") :])  # log lines come first on some versions
 
     return ask
 
