@@ -10,6 +10,7 @@ claimed once, nothing is written through a link, and links are followed in a tab
 from __future__ import annotations
 
 import os
+import platform
 import posixpath
 import shutil
 import tarfile
@@ -109,6 +110,11 @@ def unpack_archive(
     """
     source, target = Path(archive), Path(target_dir).absolute()
     limits = limits or UnpackLimits()
+    if not hasattr(tarfile, "data_filter"):
+        raise CloudHPCArchiveError(
+            f"{source.name} was not unpacked: Python {platform.python_version()} knows no extraction filters, and without "
+            "them nothing is unpacked safely. Python 3.11.4 or newer does; without `extract` the archive stays as it is."
+        )
     if not source.is_file():
         raise CloudHPCValueError(f"There is no archive {str(source)!r} to unpack.")
     _check_target(target, replace)

@@ -537,3 +537,14 @@ def test_progress_ends_at_the_archives_size(place: Place) -> None:
     assert seen == sorted(seen)
     assert seen[-1] == (size, size)
     assert len(seen) >= 5
+
+
+def test_a_python_that_cannot_filter_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tmp_path / "results.tar.gz"
+    with tarfile.open(archive, "w:gz"):
+        pass
+    monkeypatch.delattr(tarfile, "data_filter")
+
+    with pytest.raises(CloudHPCArchiveError, match=r"results.tar.gz was not unpacked: .* Python 3.11.4 or newer"):
+        unpack_archive(archive, tmp_path / "target")
+    assert list(tmp_path.iterdir()) == [archive]
