@@ -112,8 +112,8 @@ def unpack_archive(
     limits = limits or UnpackLimits()
     if not hasattr(tarfile, "data_filter"):
         raise CloudHPCArchiveError(
-            f"{source.name} was not unpacked: Python {platform.python_version()} knows no extraction filters, and without "
-            "them nothing is unpacked safely. Python 3.11.4 or newer does; without `extract` the archive stays as it is."
+            f"{source.name} was not unpacked: Python {platform.python_version()} knows no extraction filters, without "
+            "which nothing is unpacked safely. Python 3.11.4 or newer is needed; without `extract` it stays packed."
         )
     if not source.is_file():
         raise CloudHPCValueError(f"There is no archive {str(source)!r} to unpack.")
