@@ -22,7 +22,8 @@ from airflow_provider_cloudhpc.emulator.routes import pages, simulation, storage
 from airflow_provider_cloudhpc.emulator.routes.objects import store_app
 from airflow_provider_cloudhpc.emulator.world import World
 
-_KEY_SCHEME = APIKeyHeader(name="X-API-key", auto_error=False, description="The account's API key.")
+_KEY_HELP = "The account's API key; the emulator printed it at its start."
+_KEY_SCHEME = APIKeyHeader(name="X-API-key", auto_error=False, description=_KEY_HELP)
 
 
 def service_app(world: World, control: Control, store_port: int) -> FastAPI:

@@ -45,6 +45,7 @@ def router(world: World) -> APIRouter:
     templates.filters["date"] = service_date
     templates.filters["bytes"] = _bytes
     templates.filters["span"] = _span
+    templates.filters["euro"] = _euro
 
     def render(name: str, **values: Any) -> str:
         return templates.get_template(name).render(**values)
@@ -89,6 +90,7 @@ def router(world: World) -> APIRouter:
             "now": now,
             "s": simulation,
             "bill": simulation.bill(now),
+            "quota": _quota(world.accounts.get(simulation.user), now),
             "files": files[:200],
             "hidden": max(0, len(files) - 200),
             "output": output[-_TAIL:],
@@ -150,6 +152,10 @@ def _bytes(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     raise AssertionError
+
+
+def _euro(cost: float) -> str:
+    return "< € 0.0001" if 0 < cost < 0.00005 else f"€ {cost:.4f}"
 
 
 def _span(seconds: float) -> str:

@@ -121,6 +121,21 @@ def test_a_page_of_a_simulation_that_there_is_not(emulator: CloudHPCEmulator, id
     assert (page.status_code, f"No simulation {id_}" in page.text) == (404, True)
 
 
+def test_the_pages_tell_what_the_status_does_not(emulator: CloudHPCEmulator) -> None:
+    control = emulator.control
+    control.add_user("other")
+    control.set_quota(70, hourly_used=7, user="other")
+    (crashed,) = control.simulation(pending=0, running=0, ending="crashed", user="other")
+    (spot,) = control.simulation(pending=0, running=None)
+    control.preempt(spot)
+    page = requests.get(f"{emulator.url}/en/simulation/view/{crashed}", timeout=10).text
+    assert ("COMPLETED" in page, "the output tells an error" in page, "7 of 70" in page) == (True, True, True)
+    page = requests.get(f"{emulator.url}/en/simulation/view/{spot}", timeout=10).text
+    assert ("spot machine, restarted 1" in page, "the output tells an error" in page) == (True, False)
+    overview = requests.get(emulator.url, timeout=10).text
+    assert ("restarts: 1" in overview, "<td>other</td>" in overview, "7 of 70" in overview) == (True, True, True)
+
+
 def test_nothing_outlives_it_and_no_file_stays(tmp_path: Path) -> None:
     with CloudHPCEmulator(data_dir=tmp_path) as emulator:
         emulator.control.file("case/run.sh", "sleep 600")
