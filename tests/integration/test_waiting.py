@@ -6,13 +6,22 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from airflow.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout
+from airflow.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+    TaskDeferred,
+)
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator
 
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.emulator.simulations import Status
@@ -24,7 +33,7 @@ from tests.integration.operators.airflow_task import AirflowTask
 #: A status that the service may add one day.
 UNKNOWN = 35
 Arranged = tuple[int, dict[str, Any]]
-MODES = ["poke", "deferrable", "run-sync", "run-deferrable"]
+MODES = ["poke", "reschedule", "deferrable", "run-sync", "run-deferrable"]
 #: How it ends -> (the error, None for success; words for the reader).
 ENDINGS: dict[str, tuple[type[Exception] | None, str]] = {
     "completed": (None, ""),
@@ -47,11 +56,13 @@ COMBINATIONS = [(mode, ending) for mode in MODES for ending in ENDINGS]
 #: The pauses of a wait, which a test does not sit out: seconds.
 SHORT = {
     "airflow_provider_cloudhpc.api.lifecycle.CONFIRM_AFTER": 0.3,
+    "airflow_provider_cloudhpc.api.wire.sending.FIRST_PAUSE": 0.02,
     "airflow_provider_cloudhpc.api.waiting.pacing.FIRST_BACKOFF": 0.1,
     "airflow_provider_cloudhpc.api.waiting.pacing.MIN_INTERVAL": 0.1,
     # An account that has told no counters yet, as its first calls were lost: 72 s a call otherwise.
     "airflow_provider_cloudhpc.api.waiting.pacing.ASSUMED_HOURLY_LIMIT": 0,
     "airflow_provider_cloudhpc.triggers.poller.JOIN_PAUSE": 0.1,
+    "airflow_provider_cloudhpc.sensors.simulation.RESCHEDULE_PAUSE": 0.1,
 }
 
 
@@ -68,6 +79,10 @@ def cloud(shared: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> CloudHPC
     connect(monkeypatch, shared)
     for name, seconds in SHORT.items():
         monkeypatch.setattr(name, seconds)
+    base = sys.modules[BaseSensorOperator.__module__]
+    if hasattr(base, "_orig_start_date"):  # before Airflow 3 it asks the database
+        begun = datetime.now(UTC)
+        monkeypatch.setattr(base, "_orig_start_date", lambda **task: begun)
     return shared
 
 
@@ -80,7 +95,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, cloud: CloudHPCEmulator) -> None:
 @pytest.fixture
 def arrange(cloud: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Arranged]]:
     """Make a simulation that ends so, and what the wait needs for it."""
-    timers: list[threading.Timer] = []
+    threads: list[threading.Thread] = []
 
     def rotate(number: int) -> None:
         cloud.control.rotate_key()
@@ -97,18 +112,26 @@ def arrange(cloud: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterato
         ),
     }  # fmt: skip
 
+    def act_after_a_look(act: Callable[[int], Any], number: int) -> None:
+        while not over.is_set() and not cloud.ledger.count("GET simulation/view-short/*"):
+            over.wait(0.02)
+        act(number)
+
+    over = threading.Event()
+
     def make(ending: str) -> Arranged:
         if ending not in later:
             return arranged(cloud, ending)
         number, _ = arranged(cloud, "deadline")
         act, more = later[ending]
-        timers.append(threading.Timer(0.8, act, [number]))
-        timers[-1].start()
+        threads.append(threading.Thread(target=act_after_a_look, args=[act, number]))
+        threads[-1].start()
         return number, {**more, "timeout": 60}
 
     yield make
-    for timer in timers:
-        timer.join()
+    over.set()
+    for thread in threads:
+        thread.join()
     for simulation in cloud._world.scheduler.all.values():
         simulation.status = Status(30) if simulation.status == UNKNOWN else simulation.status
 
@@ -151,13 +174,18 @@ def wait(mode: str, number: int, **more: Any) -> Any:
             )
         )  # fmt: skip
     else:
-        given = {"poke_interval": 0.2, "deferrable": mode == "deferrable"}
-        task = AirflowTask(lambda: CloudHPCSimulationSensor(task_id="wait", simulation_id=number, **given, **more))
-    context = task.context()
-    try:
-        return context["task"].execute(context)
-    except TaskDeferred as deferral:
-        trigger = deferral.trigger
+        how = {"deferrable": True} if mode == "deferrable" else {"deferrable": False, "mode": mode}
+        given = {"poke_interval": 0.2, **how, **more}
+        task = AirflowTask(lambda: CloudHPCSimulationSensor(task_id="wait", simulation_id=number, **given))
+    while True:
+        context = task.context()  # the task goes on in another process
+        try:
+            return context["task"].execute(context)
+        except AirflowRescheduleException as reschedule:
+            time.sleep(max(0.0, reschedule.reschedule_date.timestamp() - time.time()))
+        except TaskDeferred as deferral:
+            trigger = deferral.trigger
+            break
 
     async def first_event() -> dict[str, Any]:
         async for event in trigger.run():
@@ -165,7 +193,7 @@ def wait(mode: str, number: int, **more: Any) -> Any:
         raise AssertionError("no event")
 
     event = asyncio.run(first_event())
-    context = task.context()  # the task goes on in another process
+    context = task.context()
     return context["task"].execute_complete(context, event)
 
 

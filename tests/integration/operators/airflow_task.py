@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 try:
@@ -46,6 +47,10 @@ class Instance:
     try_number: int = 1
     max_tries: int = 0
     xcoms: dict[str, Any] = field(default_factory=dict)
+    begun: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def get_first_reschedule_date(self, context: Any) -> datetime:
+        return self.begun
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value
