@@ -11,23 +11,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from airflow_provider_cloudhpc.emulator.blobs import Blob
 from airflow_provider_cloudhpc.emulator.clock import storage_date
 from airflow_provider_cloudhpc.emulator.workdir import UNPACKERS
 
-SORT_FIELDS = ("id", "name", "basename", "dirname", "type", "size", "timeCreated")
 FORBIDDEN_CHARACTERS = frozenset(",()'$~\"#*?")
 
 _ids = itertools.count(500001)
-
-
-def sort_key(value: Any) -> tuple[int, float, str]:
-    """Empty before numbers before text: a column may hold all of them, and an empty ``edate`` comes first."""
-    if value is None or value == "":
-        return 0, 0.0, ""
-    return (1, float(value), "") if isinstance(value, (int, float)) else (2, 0.0, str(value))
 
 
 class StorageError(Exception):
@@ -59,6 +52,11 @@ class Node:
         """Whether it is a folder."""
         return self.children is not None
 
+    @property
+    def time_created(self) -> float:
+        """Seconds since the epoch, as the listings know it."""
+        return self.created if self.listed is None else self.listed.created
+
     def record(self) -> dict[str, Any]:
         """The item as it goes over the wire (with plain numbers)."""
         return {
@@ -68,7 +66,7 @@ class Node:
             "dirname": self.name.rpartition("/")[0],
             "type": "dir" if self.is_dir else "file",
             "size": "" if self.listed is None else self.listed.size,
-            "timeCreated": storage_date(self.created if self.listed is None else self.listed.created),
+            "timeCreated": storage_date(self.time_created),
         }
 
     def files(self) -> Iterator[Node]:
@@ -78,6 +76,20 @@ class Node:
         else:
             for child in self.children.values():
                 yield from child.files()
+
+
+#: What a folder's items are sorted by: cheap, since each change of a folder asks for all of them anew. They share their
+#: dirname, so that their names are in the order of their basenames.
+_SORT_KEYS: dict[str, Callable[[Node], Any]] = {
+    "id": attrgetter("id"),
+    "name": attrgetter("name"),
+    "basename": attrgetter("name"),
+    "dirname": lambda node: "",
+    "type": lambda node: not node.is_dir,
+    "size": lambda node: -1 if node.listed is None else node.listed.size,
+    "timeCreated": attrgetter("time_created"),
+}
+SORT_FIELDS = tuple(_SORT_KEYS)
 
 
 def check_path(path: str, what: str) -> str:
@@ -194,6 +206,8 @@ class Storage:
         above = node.parent
         while above is not None:
             above.orders.clear()
+            if above.shown:  # then so is all above it, and stays where it stands
+                break
             above.shown, above = True, above.parent
 
     def delete(self, node: Node) -> None:
@@ -227,7 +241,10 @@ class Storage:
         """
         order = folder.orders.get((sort, descending))
         if order is None:
-            nodes = [node for node in (folder.children or {}).values() if node.shown]
-            nodes.sort(key=lambda node: (sort_key(node.record()[sort]), node.id), reverse=descending)
-            order = folder.orders[(sort, descending)] = nodes
+            # Equals are in the order of their ids, in which they were added.
+            order = [node for node in (folder.children or {}).values() if node.shown]
+            if descending:
+                order.reverse()
+            order.sort(key=_SORT_KEYS[sort], reverse=descending)
+            folder.orders[(sort, descending)] = order
         return order

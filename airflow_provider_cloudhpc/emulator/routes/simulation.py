@@ -22,7 +22,7 @@ from airflow_provider_cloudhpc.emulator.routes.common import (
 from airflow_provider_cloudhpc.emulator.scheduler import NotPossible
 from airflow_provider_cloudhpc.emulator.settings import CPUS, RAMS, SCRIPTS
 from airflow_provider_cloudhpc.emulator.simulations import SORT_FIELDS, Simulation
-from airflow_provider_cloudhpc.emulator.storage import StorageError, check_path, sort_key
+from airflow_provider_cloudhpc.emulator.storage import StorageError, check_path
 
 if TYPE_CHECKING:
     from airflow_provider_cloudhpc.emulator.world import World
@@ -48,7 +48,7 @@ def router(world: World) -> APIRouter:
         if version != world.scheduler.version:
             now = world.clock.now()
             order = [s for s in world.scheduler.all.values() if s.user == user and s.listed_at <= now]
-            order.sort(key=lambda s: (*sort_key(s.record(now)[sort]), s.id), reverse=down)
+            order.sort(key=lambda s: (*_sort_key(s.record(now)[sort]), s.id), reverse=down)
             orders[(user, sort, down)] = (world.scheduler.version, order)
         return order
 
@@ -139,3 +139,10 @@ def router(world: World) -> APIRouter:
         return success(True)
 
     return routes
+
+
+def _sort_key(value: Any) -> tuple[int, float, str]:
+    """Empty before numbers before text: a column may hold all of them, and an empty ``edate`` comes first."""
+    if value is None or value == "":
+        return 0, 0.0, ""
+    return (1, float(value), "") if isinstance(value, (int, float)) else (2, 0.0, str(value))

@@ -469,3 +469,22 @@ def test_a_spot_machine_taken_away_again_and_again_runs_once(
     pids = (tmp_path / "pids").read_text().split()
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == pids[-1:]
     assert (api.status(id_), api.listed(), len(emulator.ledger.launches)) == (30, [id_], 1)
+
+
+def test_an_order_that_was_asked_for_before_knows_what_has_changed(emulator: CloudHPCEmulator, api: Api) -> None:
+    def names(sort: str, direction: str = "asc") -> list[str]:
+        return [item["name"] for item in api.get(f"/storage/index/{sort}/{direction}/1")]
+
+    for path, size in (("b", 2), ("a", 2), ("c/deep/er", 9)):
+        emulator.control.file(path, "x" * size)
+    assert (names("name"), names("size"), names("size", "desc")) == (["a", "b", "c"], ["c", "b", "a"], ["a", "b", "c"])
+    emulator.control.file("a", "x")
+    emulator.control.file("aa/deep/er", "")
+    emulator.control.file("c/deep/another", "")
+    assert names("name") == ["a", "aa", "b", "c"]
+    assert (names("size"), names("size", "desc")) == (["c", "aa", "a", "b"], ["b", "a", "aa", "c"])
+    assert names("type") == ["c", "aa", "b", "a"]
+    (c,) = [item["id"] for item in api.get("/storage/index/name/asc/1") if item["name"] == "c"]
+    assert api.get(f"/storage/index/name/asc/parent_id/{c}/1")[0]["name"] == "c/deep"
+    api.ask("DELETE", f"/storage/delete/{c}")
+    assert names("name") == ["a", "aa", "b"]
