@@ -14,8 +14,9 @@ import subprocess
 import tarfile
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import requests
@@ -30,6 +31,7 @@ echo the solver says hello
 exit 0
 """
 RESULT = b"42 from the case\n"
+T = TypeVar("T")
 OCTETS = "application/octet-stream"
 
 
@@ -105,12 +107,16 @@ def launch(client: RequestsClient, folder: str) -> str:
     return str(client.call("POST", "/simulation/add", data))
 
 
-def wait(client: RequestsClient, id_: str, *statuses: int) -> int:
+def poll(look: Callable[[], T], until: Callable[[T], bool]) -> T:
     give_up = time.monotonic() + 20
-    while (status := int(client.call("GET", f"/simulation/view-short/{id_}")["status"])) not in statuses:
-        assert time.monotonic() < give_up, status
+    while not until(seen := look()):
+        assert time.monotonic() < give_up, seen
         time.sleep(0.05)
-    return status
+    return seen
+
+
+def wait(client: RequestsClient, id_: str, *statuses: int) -> int:
+    return poll(lambda: int(client.call("GET", f"/simulation/view-short/{id_}")["status"]), statuses.__contains__)
 
 
 def pages(client: RequestsClient, path: str) -> list[dict[str, Any]]:
@@ -164,13 +170,18 @@ def test_a_python_program(quick: CloudHPCEmulator, kind: type[RequestsClient], a
     id_ = launch(client, "long")
     wait(client, id_, 30)
     assert str(client.call("GET", "/simulation/index-short/edate/asc/1")[0]["id"]) == id_  # the active one comes first
+    poll(lambda: client.call("GET", f"/simulation/view/{id_}")["output"], lambda output: "says hello" in output)
     client.call("PUT", f"/simulation/sync/{id_}")
+    (folder,) = [item for item in pages(client, "/storage/index/name/asc") if item["name"] == "long"]
+
+    def files() -> list[str]:
+        items = pages(client, f"/storage/index/name/asc/parent_id/{folder['id']}")
+        return [item["basename"] for item in items]
+
+    poll(files, lambda names: names == ["CUSTOM-SCRIPT.tar.gz", "upload.tar.gz"])
     client.call("PUT", f"/simulation/stop/{id_}", {"signal": "SIGINT"})
     assert wait(client, id_, 10, 50, 60) == 50
-    (folder,) = [item for item in pages(client, "/storage/index/name/asc") if item["name"] == "long"]
-    # The hard stop has deleted what the sync had saved.
-    kept = pages(client, f"/storage/index/name/asc/parent_id/{folder['id']}")
-    assert [item["basename"] for item in kept] == ["upload.tar.gz"]
+    assert files() == ["upload.tar.gz"]  # a hard stop deletes what the sync had saved
     assert client.call("DELETE", f"/storage/delete/{folder['id']}")
     assert len({str(record["id"]) for record in pages(client, "/simulation/index-short/id/desc")}) == 27
     assert quick.ledger.violations == []

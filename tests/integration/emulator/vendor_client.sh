@@ -47,7 +47,10 @@ upload "$long" "$folder-long"
 id=$(launch "$folder-long")
 until_status "$id" 30
 api GET /simulation/index-short/edate/asc/1 | grep -q "\"id\": *\"\{0,1\}$id"
-sleep 0.5
+for _ in $(seq 150); do
+  api GET "/simulation/view/$id" | grep -q 'solver says hello' && break
+  sleep 0.1
+done
 api PUT "/simulation/sync/$id" > /dev/null
 api PUT "/simulation/stop/$id" '{ "signal": "SIGTSTP" }' > /dev/null
 until_status "$id" 50
