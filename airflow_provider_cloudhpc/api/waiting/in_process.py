@@ -66,7 +66,10 @@ def wait_for_end(
     while True:
         now = clock()
         due = pace.earliest(now)
-        if due <= now:
+        used_up = due > now
+        if used_up:
+            ending = watch.check_deadline(now)
+        else:
             try:
                 ending = look_once(watch, connect, now)
                 pace.called(connect(False).quota, now)
@@ -76,11 +79,10 @@ def wait_for_end(
             except CloudHPCQuotaError as error:
                 pace.called(error.quota, now)
                 due = pace.refused(error, now)
-                ending = None
-        else:
-            ending = watch.check_deadline(now)
+                ending, used_up = None, True
+        if used_up and ending is None:
             used_up_since = now if used_up_since is None else used_up_since
-            if ending is None and due - used_up_since > quota_wait:
+            if due - used_up_since > quota_wait:
                 raise CloudHPCQuotaError(
                     f"The account's calls are used up ({pace.quota or 'it tells no counters'}), for longer than this "
                     f"task waits for them ({duration(quota_wait)}). Try again after {moment(due)} (in "
@@ -89,7 +91,8 @@ def wait_for_end(
                     retry_after=due - now,
                     quota=pace.quota,
                 )
-            watch.tell(f"The account's calls are used up ({pace.quota}); looking again at {moment(due)}.")
+            known = pace.quota or "it tells no counters"
+            watch.tell(f"The account's calls are used up ({known}); looking again at {moment(due)}.")
         if ending is not None:
             return ending
         if watch.confirm_at is not None:

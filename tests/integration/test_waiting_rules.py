@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for a wait beside how it ends: the deadline over retries, and calls that are used up."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from airflow_provider_cloudhpc.api.errors import CloudHPCQuotaError
+from airflow_provider_cloudhpc.api.lifecycle import Watch, moment
+from airflow_provider_cloudhpc.api.waiting.in_process import wait_for_end
+from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
+from airflow_provider_cloudhpc.sensors.simulation import CloudHPCSimulationSensor
+from airflow_provider_cloudhpc.triggers.accounts import find_account
+from tests.integration.operators.airflow_task import AirflowTask
+
+
+@pytest.fixture
+def cloud(monkeypatch):
+    with CloudHPCEmulator(port=0) as emulator:
+        connection = {"conn_type": "cloudhpc", "host": emulator.url, "password": emulator.api_key}
+        monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+        yield emulator
+
+
+def sensor(number, **more):
+    return AirflowTask(lambda: CloudHPCSimulationSensor(task_id="wait", simulation_id=number, **more))
+
+
+def test_the_deadline_is_that_of_the_first_try_and_a_clear_sets_another(cloud):
+    (number,) = cloud.control.simulation(pending=0, running=None)
+    task = sensor(number, deferrable=True, timeout=600)
+
+    def deadline(attempt):
+        with pytest.raises(TaskDeferred) as deferral:
+            attempt()
+        return deferral.value.trigger.deadline
+
+    first = deadline(task.run)
+    assert deadline(task.retry) == deadline(task.retry) == first
+    assert deadline(task.clear) > first
+
+
+def test_a_look_that_meets_the_quota_is_a_not_yet(cloud):
+    (number,) = cloud.control.simulation(pending=0, running=None)
+    cloud.control.finish(number, "completed", "done")
+    cloud.control.fault("quota", times=2)
+    assert sensor(number, deferrable=False, poke_interval=0.05, timeout=60).run()["status"] == "COMPLETED"
+    assert cloud.ledger.count("GET simulation/view-short/*") == 3
+
+
+@pytest.mark.parametrize("quota_wait", [300.0, 1000.0])
+def test_a_slot_is_kept_for_the_quota_only_so_long(cloud, quota_wait):
+    (number,) = cloud.control.simulation(pending=0, running=None)
+    cloud.control.fault("rate_limit", times=None, retry_after=900)
+    client = find_account("cloudhpc_default").client
+    now = [1_800_000_000.0]
+    watch = Watch(number, page=client.simulation_page(number), started=now[0])
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    with pytest.raises(CloudHPCQuotaError, match="Try again after") as error:
+        wait_for_end(watch, lambda anew: client, quota_wait=quota_wait, clock=lambda: now[0], sleep=sleep)
+    assert error.value.transient
+    assert f"after {moment(now[0] + error.value.retry_after)}" in str(error.value)
+    assert "it goes on, and bills" in str(error.value)
+    assert now[0] - 1_800_000_000.0 <= quota_wait
