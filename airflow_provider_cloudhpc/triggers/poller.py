@@ -29,7 +29,7 @@ from airflow_provider_cloudhpc.api.errors import (
 from airflow_provider_cloudhpc.api.lifecycle import ENDED_KINDS, duration, moment
 from airflow_provider_cloudhpc.api.waiting.board import Board, ListPage
 from airflow_provider_cloudhpc.api.waiting.following import MOST_FOLLOWED
-from airflow_provider_cloudhpc.api.waiting.pacing import BATCH_PAUSE, MIN_INTERVAL, Pace, backoff
+from airflow_provider_cloudhpc.api.waiting.pacing import BATCH_PAUSE, HOUR, MIN_INTERVAL, Pace, backoff
 from airflow_provider_cloudhpc.triggers.accounts import Account, find_account
 
 if TYPE_CHECKING:
@@ -479,7 +479,9 @@ class Poller:
             await self._reread(self)
         elif error.transient:
             self._failures += 1
-            self._not_before = now + backoff(self._failures) * self._jitter.uniform(1.0, 1.2)
+            # What a proxy on the way asks for may be absurd.
+            asked = min(getattr(error, "retry_after", None) or 0.0, HOUR)
+            self._not_before = now + max(asked, backoff(self._failures)) * self._jitter.uniform(1.0, 1.2)
         self._missed(error, self.everyone)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What breaks in one wait ends that one alone."""
+"""What breaks in one wait ends that one alone; what breaks for all is outlived."""
 
 from __future__ import annotations
 
@@ -32,3 +32,68 @@ def test_limits_end_a_wait_in_time(service, run):
     begun = waits.emulator.ledger.launches[0].time
     # Four vCPUs use two hours in 1800 s of running; that it runs is seen a little late.
     assert 1900 <= waits.ended_at[simulation] - begun <= 2000
+
+
+def test_what_cannot_be_seen_ends_its_own_wait_alone(service, run):
+    (other,) = service.control.simulation(pending=1, running=1000)
+    gone = other + 1000
+
+    async def story(waits):
+        await waits.begin(gone)
+        await waits.begin(other)
+        await waits.advance(1500)
+
+    waits = run(story)
+    assert waits.ending(gone).kind is EndingKind.LOST
+    assert waits.ending(other).kind is EndingKind.COMPLETED
+
+
+def test_an_outage_is_outlived_and_a_longer_one_loses_sight(service, run):
+    patient, impatient = service.control.simulation(count=2, pending=1, running=4000)
+
+    async def story(waits):
+        await waits.begin(patient, patience=7200)
+        await waits.begin(impatient, patience=600)
+        await waits.advance(100)
+        outage = service.control.fault("unavailable", times=None)
+        before = waits.calls()
+        await waits.advance(3000)
+        # One by one every minute they would be a hundred.
+        assert waits.calls() - before < 15
+        service.control.clear_faults(outage)
+        await waits.advance(2500)
+
+    waits = run(story)
+    assert waits.ending(patient).kind is EndingKind.COMPLETED
+    ending = waits.ending(impatient)
+    assert ending.kind is EndingKind.LOST
+    assert "last seen: RUNNING at" in ending.message
+    assert "may still run and BILL" in ending.message
+
+
+def test_heartbeats_tell_how_long_and_what_comes_next(service, run):
+    (number,) = service.control.simulation(pending=1, running=None)
+
+    async def story(waits):
+        await waits.begin(number)
+        await waits.advance(4 * 3600)
+
+    told = [line for line in run(story).lines[number] if "waiting for" in line]
+    assert 4 <= len(told) <= 8
+    assert all("RUNNING for" in line and "next look in about" in line and "calls left" in line for line in told)
+
+
+def test_an_overloaded_service_is_left_alone_as_long_as_it_asks_for(service, run):
+    (number,) = service.control.simulation(pending=1, running=2000)
+
+    async def story(waits):
+        await waits.begin(number)
+        await waits.advance(100)
+        service.control.fault("unavailable", retry_after=900)
+        await waits.advance(70)
+        before = waits.calls()
+        await waits.advance(800)
+        assert waits.calls() == before
+        await waits.advance(2000)
+
+    assert run(story).ending(number).kind is EndingKind.COMPLETED
