@@ -9,7 +9,7 @@ AIRFLOW := apache-airflow==3.3.*
 AIRFLOW_OLD := apache-airflow==2.11.*
 
 # What imports Airflow is tested in both versions; the rest (api, emulator) once.
-AIRFLOW_TESTS := $(wildcard $(addprefix tests/,unit/test_package.py e2e $(addprefix integration/,hooks operators sensors triggers test_waiting.py)))
+AIRFLOW_TESTS := $(wildcard $(addprefix tests/,unit/test_package.py e2e $(addprefix integration/,hooks operators sensors triggers test_waiting*.py)))
 
 .PHONY: test lint pytest pytest-old package chaos demo ui clean
 .DEFAULT_GOAL := test
