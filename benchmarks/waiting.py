@@ -143,7 +143,8 @@ class Workers:
 async def ours(ids: list[int], clock: Any, done: dict[int, float], workers: Workers, triggerers: int = 1) -> Any:
     """Begin the waits as triggers do; gives what tells how many act by the clock."""
     from airflow_provider_cloudhpc.api.lifecycle import Watch
-    from airflow_provider_cloudhpc.triggers.poller import Pollers, Wait
+    from airflow_provider_cloudhpc.triggers.pollers import Pollers
+    from airflow_provider_cloudhpc.triggers.waits import Wait
 
     all_pollers = [Pollers(clock) for _ in range(triggerers)]
 
@@ -180,7 +181,7 @@ async def naive(ids: list[int], clock: Any, done: dict[int, float], workers: Wor
 
 
 async def run(options: argparse.Namespace, there: Service) -> dict[str, Any]:
-    import airflow_provider_cloudhpc.triggers.poller  # noqa: F401 - its import is no part of the waiting
+    import airflow_provider_cloudhpc.triggers.pollers  # noqa: F401 - its import is no part of the waiting
     from tests.simulated_time import SimulatedClock
 
     limit = options.limit if options.scheme != "naive" else 0

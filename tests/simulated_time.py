@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from airflow_provider_cloudhpc.triggers.poller import Clock
+from airflow_provider_cloudhpc.triggers.waits import Clock
 
 
 class SimulatedClock(Clock):

@@ -10,14 +10,10 @@ What to ask is decided by :mod:`~airflow_provider_cloudhpc.api.waiting.board`, w
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
 import logging
 import math
 import random
-import time
-import weakref
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cloudhpc.api.errors import (
@@ -26,112 +22,28 @@ from airflow_provider_cloudhpc.api.errors import (
     CloudHPCError,
     CloudHPCQuotaError,
 )
-from airflow_provider_cloudhpc.api.lifecycle import ENDED_KINDS, duration, moment
+from airflow_provider_cloudhpc.api.lifecycle import duration, moment
 from airflow_provider_cloudhpc.api.waiting.board import Board, ListPage
 from airflow_provider_cloudhpc.api.waiting.following import MOST_FOLLOWED
 from airflow_provider_cloudhpc.api.waiting.pacing import BATCH_PAUSE, HOUR, MIN_INTERVAL, Pace, backoff
-from airflow_provider_cloudhpc.triggers.accounts import Account, find_account
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from airflow_provider_cloudhpc.api.lifecycle import Ending, Watch
+    from airflow_provider_cloudhpc.api.lifecycle import Ending
     from airflow_provider_cloudhpc.api.models import Simulation
     from airflow_provider_cloudhpc.api.waiting.board import Ask
-    from airflow_provider_cloudhpc.api.waiting.following import OutputFollower
+    from airflow_provider_cloudhpc.triggers.accounts import Account
+    from airflow_provider_cloudhpc.triggers.waits import Clock, Wait
 
 log = logging.getLogger(__name__)
 
 #: Seconds that the first look waits for others to join: a triggerer starts its triggers one after another.
 JOIN_PAUSE = 1.0
-#: Seconds for which it is known which account a connection means.
-ACCOUNT_LIFETIME = 300.0
 #: A listing that fails so often in a row is left aside.
 LISTING_FAILURES = 2
-
-
 #: Seconds between two regular looks at the least while endings wait for calls: more of them could not be told earlier.
 HELD_INTERVAL = 600.0
-
-
-class Clock:
-    """The time that a poller lives in: the machine's."""
-
-    def time(self) -> float:
-        """Seconds since the epoch."""
-        return time.time()
-
-    async def pause(self, seconds: float, wake: asyncio.Event) -> None:
-        """Sleep until the seconds are over or the event is set."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(wake.wait(), max(0.0, seconds))
-
-
-@dataclass(eq=False)
-class Wait:
-    """
-    One wait of the account.
-
-    :param watch: decides what an answer means for it
-    :param conn_id: the connection it came by, to be read again where the key is refused
-    :param poll_interval: seconds between two looks that it asks for at the least
-    :param follower: tells the output's new lines; None for none
-    :param reads: whether its task reads the run's output at the end, for which a call of the account has to be free
-    :param due: when it is to be looked at out of turn; None for not
-    """
-
-    watch: Watch
-    conn_id: str
-    poll_interval: float
-    follower: OutputFollower | None = None
-    reads: bool = False
-    due: float | None = None
-    #: How it ended; held back until there is a call for the last read.
-    ending: Ending | None = None
-    #: Until when it was told to be held back.
-    told_until: float = -math.inf
-    #: Whether it was told that the account's calls are used up.
-    told_pause: bool = False
-    future: asyncio.Future[Ending] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    context: contextvars.Context = field(default_factory=contextvars.copy_context)
-
-    @property
-    def simulation_id(self) -> int:
-        """What is waited for."""
-        return self.watch.simulation_id
-
-    @property
-    def follows(self) -> bool:
-        """Whether it needs the output, and so calls of its own."""
-        return self.follower is not None
-
-    def ends(self, decide: Callable[..., Ending | None], *arguments: Any) -> bool:
-        """
-        Let its watch decide, and hand over the ending, if it is one; whether the wait is over.
-
-        An ending that causes a last read is kept in ``ending`` at first; what would end the wait then hands it over.
-        """
-        if self.future.done():
-            return True
-        try:
-            ending = decide(*arguments)
-        except Exception as error:  # it must not end the others' waits
-            log.exception("The wait for simulation %s broke", self.simulation_id)
-            self.future.set_exception(error)
-            return True
-        if ending is None:
-            return False
-        if self.ending is None:
-            self.ending = ending
-            if self.reads and ending.kind in ENDED_KINDS:
-                return False
-        self.hand_over()
-        return True
-
-    def hand_over(self) -> None:
-        """Give the ending to whom it belongs."""
-        if self.ending is not None and not self.future.done():
-            self.future.set_result(self.ending)
 
 
 class Poller:
@@ -483,94 +395,3 @@ class Poller:
             asked = min(getattr(error, "retry_after", None) or 0.0, HOUR)
             self._not_before = now + max(asked, backoff(self._failures)) * self._jitter.uniform(1.0, 1.2)
         self._missed(error, self.everyone)
-
-
-class Pollers:
-    """
-    The pollers of one event loop, found by the account that a connection means.
-
-    :param clock: the time they live in
-    """
-
-    def __init__(self, clock: Clock | None = None) -> None:
-        self.clock = clock or Clock()
-        self._pollers: dict[str, Poller] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._accounts: dict[str, tuple[Account, float]] = {}
-        self._lookups: dict[str, asyncio.Lock] = {}
-
-    @property
-    def running(self) -> int:
-        """How many pollers there are: one for each account that is waited on."""
-        return len(self._pollers)
-
-    async def connect(self, conn_id: str, *, read_before: float | None = None) -> Account:
-        """
-        Give the account that a connection means; looked up in a thread, and kept for a few minutes.
-
-        :param read_before: take no look-up from before this time
-        """
-        oldest = self.clock.time() - ACCOUNT_LIFETIME if read_before is None else read_before
-        async with self._lookups.setdefault(conn_id, asyncio.Lock()):
-            account, when = self._accounts.get(conn_id, (None, -math.inf))
-            if account is None or when < oldest:
-                account = await asyncio.to_thread(find_account, conn_id)
-                self._accounts[conn_id] = account, self.clock.time()
-            return account
-
-    async def wait(self, wait: Wait, account: Account) -> Ending:
-        """Wait for the ending."""
-        self._join(wait, account)
-        try:
-            return await wait.future
-        finally:
-            for poller in self._pollers.values():
-                poller.leave(wait)
-
-    def _join(self, wait: Wait, account: Account) -> None:
-        poller = self._pollers.get(account.digest)
-        if poller is None:
-            poller = self._pollers[account.digest] = Poller(account, self.clock, self._reread)
-            poller.join(wait)
-            # In a context of its own: it outlives the trigger that happens to be the first.
-            task = asyncio.get_running_loop().create_task(
-                self._run(account.digest, poller), context=contextvars.Context()
-            )
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        else:
-            poller.join(wait)
-
-    async def _run(self, digest: str, poller: Poller) -> None:
-        try:
-            await poller.run()
-        finally:
-            del self._pollers[digest]
-
-    async def _reread(self, poller: Poller) -> None:
-        """Look the connections of a refused key up again; who has another key now goes on with that."""
-        now = self.clock.time()
-        by_connection: dict[str, list[Wait]] = {}
-        for wait in poller.everyone:
-            by_connection.setdefault(wait.conn_id, []).append(wait)
-        for conn_id, waits in by_connection.items():
-            try:
-                # In the trigger's context: there connections can be looked up.
-                account = await asyncio.get_running_loop().create_task(
-                    self.connect(conn_id, read_before=now), context=waits[0].context.copy()
-                )
-            except Exception as error:
-                log.warning("Connection %s could not be read again: %s", conn_id, error)
-                continue
-            for wait in waits:
-                if not wait.future.done() and self._pollers.get(account.digest) is not poller:
-                    poller.leave(wait)
-                    self._join(wait, account)
-
-
-_pollers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pollers] = weakref.WeakKeyDictionary()
-
-
-def current_pollers() -> Pollers:
-    """Give the pollers of the running event loop."""
-    return _pollers.setdefault(asyncio.get_running_loop(), Pollers())

@@ -18,13 +18,14 @@ from airflow_provider_cloudhpc.api.waiting.following import OutputFollower
 from airflow_provider_cloudhpc.api.waiting.pacing import FIRST_BACKOFF
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.killing import TaskKey, stop_killed, was_killed_async
-from airflow_provider_cloudhpc.triggers.poller import Wait, current_pollers
+from airflow_provider_cloudhpc.triggers.pollers import current_pollers
+from airflow_provider_cloudhpc.triggers.waits import Wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from airflow_provider_cloudhpc.triggers.accounts import Account
-    from airflow_provider_cloudhpc.triggers.poller import Pollers
+    from airflow_provider_cloudhpc.triggers.pollers import Pollers
 
 #: A trigger that begins so many seconds after its wait did is not the first of this wait.
 RESTART_AFTER = 60.0

@@ -17,7 +17,8 @@ from airflow_provider_cloudhpc.api.lifecycle import ENDED_KINDS, Ending, Watch
 from airflow_provider_cloudhpc.api.waiting.following import OutputFollower
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.triggers.accounts import find_account
-from airflow_provider_cloudhpc.triggers.poller import Pollers, Wait
+from airflow_provider_cloudhpc.triggers.pollers import Pollers
+from airflow_provider_cloudhpc.triggers.waits import Wait
 from tests.simulated_time import SimulatedClock
 
 CONN_ID = "cloudhpc_default"
