@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
@@ -23,10 +23,13 @@ from airflow_provider_cloudhpc.links import LINK_KEY, SIMULATION_ID_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from enum import StrEnum
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
     from airflow_provider_cloudhpc.api.diagnosis.examination import Examined
     from airflow_provider_cloudhpc.api.diagnosis.solver_logs import LogFinding
+
+    Choice = TypeVar("Choice", bound=StrEnum)
 
 log = logging.getLogger(__name__)
 
@@ -149,18 +152,26 @@ def read_limits(task: Any) -> dict[str, float | None]:
     }
 
 
+def read_choice(kind: type[Choice], value: Any, what: str) -> Choice:
+    """
+    Read one of an enum's values.
+
+    :raises CloudHPCValueError: naming the argument, the value and what is allowed
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        pass
+    raise CloudHPCValueError(f"{what} is {value!r}: one of {', '.join(repr(one.value) for one in kind)} is needed.")
+
+
 def read_policy(value: Any, what: str) -> StopPolicy:
     """
     Read a stop policy: ``"soft"``, ``"hard"`` or ``"leave"``.
 
     :raises CloudHPCValueError: for anything else
     """
-    try:
-        return StopPolicy(value)
-    except ValueError:
-        pass
-    allowed = ", ".join(repr(policy.value) for policy in StopPolicy)
-    raise CloudHPCValueError(f"{what} is {value!r}: one of {allowed} is needed.")
+    return read_choice(StopPolicy, value, what)
 
 
 def begin_wait(context: Mapping[str, Any], simulation_id: int, now: float, *, goes_on: bool = False) -> float:

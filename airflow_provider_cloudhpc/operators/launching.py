@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight
-from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
 from airflow_provider_cloudhpc.api.launch.attempts import Attempt
 from airflow_provider_cloudhpc.api.launch.machine import LaunchMachine
 from airflow_provider_cloudhpc.api.launch.runner import Launcher
@@ -26,16 +25,13 @@ from airflow_provider_cloudhpc.api.launch.types import (
 from airflow_provider_cloudhpc.api.names import is_minted_by, mint_folder
 from airflow_provider_cloudhpc.operators.checking import check_folder_before
 from airflow_provider_cloudhpc.operators.launch_record import LaunchRecord
-from airflow_provider_cloudhpc.task import bad_input_fails, read_simulation_id
+from airflow_provider_cloudhpc.task import bad_input_fails, read_choice, read_simulation_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from enum import StrEnum
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
     from airflow_provider_cloudhpc.api.models import LaunchRequest, Simulation, StopSignal
-
-    Choice = TypeVar("Choice", bound=StrEnum)
 
 log = logging.getLogger(__name__)
 
@@ -170,19 +166,6 @@ def earlier_folders_of(folder: str, ownership: Ownership, context: Mapping[str, 
         return ()
     task_id, map_index, now = minter
     return tuple(mint_folder(ti.dag_id, ti.run_id, task_id, map_index, generation) for generation in range(now))
-
-
-def read_choice(kind: type[Choice], value: Any, what: str) -> Choice:
-    """
-    Read one of an enum's values.
-
-    :raises CloudHPCValueError: naming the argument, the value and what is allowed
-    """
-    try:
-        return kind(value)
-    except ValueError:
-        pass
-    raise CloudHPCValueError(f"{what} is {value!r}: one of {', '.join(repr(one.value) for one in kind)} is needed.")
 
 
 def launch(
