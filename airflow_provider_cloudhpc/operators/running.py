@@ -38,7 +38,7 @@ from airflow_provider_cloudhpc.operators.checking import check_before
 from airflow_provider_cloudhpc.operators.launching import launch
 from airflow_provider_cloudhpc.operators.relaunching import CloudHPCSimulationFailedError, Relaunch
 from airflow_provider_cloudhpc.operators.run_arguments import RunArguments
-from airflow_provider_cloudhpc.operators.storage import is_retry, upload_folder
+from airflow_provider_cloudhpc.operators.uploading import is_retry, upload_folder
 from airflow_provider_cloudhpc.paths import is_local, open_source
 from airflow_provider_cloudhpc.task import (
     CloudHPCTaskMixin,

@@ -13,20 +13,18 @@ copies pack to the same bytes; a fresh ``git clone`` does not. Which codec and l
 
 from __future__ import annotations
 
-import errno
-import fnmatch
 import logging
 import os
 import posixpath
-import re
 import stat
 import tarfile
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO
 
 from airflow_provider_cloudhpc.api.archive.codec import BLOCK, gzip_writer
+from airflow_provider_cloudhpc.api.archive.listing import Member, as_text, changed, is_within, list_members, unreadable
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.transfer.aside import file_aside, put_in_place
 
@@ -57,30 +55,6 @@ class PackedArchive:
     content_size: int
     members: int
     skipped: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Member:
-    """
-    What is to be packed.
-
-    :param path: from the folder, as the system has it. Bytes: what Python makes of them depends on the locale
-    :param kind: one of tarfile's ``REGTYPE``, ``DIRTYPE``, ``SYMTYPE``
-    """
-
-    path: bytes
-    kind: bytes
-    size: int
-    link: bytes = b""
-
-    @property
-    def name(self) -> str:
-        """Its path as text, the same in each locale."""
-        return _text(self.path)
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")
 
 
 def pack_folder(
@@ -117,10 +91,10 @@ def pack_folder(
         raise CloudHPCValueError(f"level must be 1, 2 or 3, not {level!r}.")
     if not os.path.isdir(root):  # noqa: PTH112  # a Path is text
         raise CloudHPCValueError(f"There is no folder {os.fspath(folder)!r} to pack.")
-    if _is_within(os.path.realpath(os.fsencode(archive.parent)), root):
+    if is_within(os.path.realpath(os.fsencode(archive.parent)), root):
         raise CloudHPCValueError(f"The archive {str(archive)!r} must lie outside of the folder that it is made of.")
 
-    members, skipped = _list_members(root, exclude, include_hidden)
+    members, skipped = list_members(root, exclude, include_hidden)
     if not members:
         raise CloudHPCValueError(
             f"The folder {os.fspath(folder)!r} holds nothing to pack"
@@ -141,97 +115,7 @@ def pack_folder(
     return PackedArchive(archive, size, total, len(members), tuple(skipped))
 
 
-def list_case(
-    folder: str | os.PathLike[str], *, exclude: Sequence[str] = (), include_hidden: bool = False
-) -> dict[str, int]:
-    """
-    List the files that :func:`pack_folder` would pack, links among them.
-
-    :return: path from the folder, with slashes -> size in bytes
-    :raises CloudHPCArchiveError: a link is refused, or a folder could not be read
-    """
-    members, _ = _list_members(os.path.realpath(os.fsencode(folder)), exclude, include_hidden)
-    return {member.name: member.size for member in members if member.kind != tarfile.DIRTYPE}
-
-
-def _list_members(root: bytes, exclude: Sequence[str], include_hidden: bool) -> tuple[list[_Member], list[str]]:
-    """List what is to be packed, sorted, a folder before its content; and what is skipped."""
-    excluded = _matcher(exclude)
-    members: list[_Member] = []
-    skipped: list[str] = []
-
-    def visit(folder: bytes, prefix: bytes) -> None:
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-        for entry in found:
-            path = prefix + entry.name
-            if not include_hidden and entry.name.startswith(b"."):
-                continue
-            if excluded(_text(path), _text(entry.name)):
-                continue
-            info = entry.stat(follow_symlinks=False)
-            if stat.S_ISREG(info.st_mode):
-                members.append(_Member(path, tarfile.REGTYPE, info.st_size))
-            elif stat.S_ISDIR(info.st_mode):
-                members.append(_Member(path, tarfile.DIRTYPE, 0))
-                visit(entry.path, path + b"/")
-            elif stat.S_ISLNK(info.st_mode):
-                members.append(_Member(path, tarfile.SYMTYPE, 0, os.readlink(entry.path)))  # noqa: PTH115
-            else:
-                skipped.append(_text(path))
-
-    try:
-        visit(root, b"")
-    except OSError as error:
-        raise _unreadable(root, error) from None
-    packed = {member.path for member in members} | {b"."}
-    return [_checked_link(root, m, packed) if m.kind == tarfile.SYMTYPE else m for m in members], skipped
-
-
-def _matcher(patterns: Sequence[str]) -> _Matcher:
-    if isinstance(patterns, str):
-        raise CloudHPCValueError(f"exclude must be a list of patterns, not the string {patterns!r}.")
-    by_path = [re.compile(fnmatch.translate(p.strip("/"))).match for p in patterns if "/" in p.rstrip("/")]
-    by_name = [re.compile(fnmatch.translate(p.rstrip("/"))).match for p in patterns if "/" not in p.rstrip("/")]
-    return lambda path, name: any(match(path) for match in by_path) or any(match(name) for match in by_name)
-
-
-class _Matcher(Protocol):
-    def __call__(self, path: str, name: str, /) -> bool: ...
-
-
-def _checked_link(root: bytes, link: _Member, packed: set[bytes]) -> _Member:
-    """Refuse a link that leads to nothing that is packed; make it relative and free of detours where needed."""
-    parent = posixpath.dirname(posixpath.join(root, link.path))
-    shown = f"The link {link.name!r} (to {_text(link.link)!r})"
-    try:
-        target = os.path.realpath(posixpath.join(parent, link.link), strict=True)
-    except OSError as error:
-        what = "leads in a circle" if error.errno == errno.ELOOP else "leads to nothing"
-        raise CloudHPCArchiveError(f"{shown} {what}. Mend it, delete it, or exclude it.") from None
-    if not _is_within(target, root):
-        raise CloudHPCArchiveError(
-            f"{shown} leaves the folder: what it leads to would not be there on the other machine, and nothing outside "
-            "of the folder is sent unasked. Put a copy in its place, or exclude it."
-        )
-    if os.path.relpath(target, root) not in packed:
-        raise CloudHPCArchiveError(
-            f"{shown} leads to something that is hidden or excluded, so it would lead nowhere on the other machine. "
-            "Exclude the link too, or pack what it leads to."
-        )
-    # ".." only at the front, and not above the folder: then the text means the same wherever it is unpacked.
-    steps = link.link.split(b"/")
-    ups = next((i for i, step in enumerate(steps) if step != b".."), len(steps))
-    if not link.link.startswith(b"/") and b".." not in steps[ups:] and ups <= link.path.count(b"/"):
-        return link
-    return _Member(link.path, link.kind, 0, os.path.relpath(target, parent))
-
-
-def _is_within(path: bytes, root: bytes) -> bool:
-    return path == root or path.startswith(root.rstrip(b"/") + b"/")
-
-
-def _add(out: _Blocks, root: bytes, member: _Member) -> None:
+def _add(out: _Blocks, root: bytes, member: Member) -> None:
     """Write a member's header and content; whatever is not as it was listed is an error that names it."""
     path = posixpath.join(root, member.path)
     try:
@@ -240,35 +124,35 @@ def _add(out: _Blocks, root: bytes, member: _Member) -> None:
             return
         info = os.lstat(path)
         if not (stat.S_ISDIR if member.kind == tarfile.DIRTYPE else stat.S_ISLNK)(info.st_mode):
-            raise _changed(member.name)
+            raise changed(member.name)
         out.write(_header(member, info))
     except OSError as error:
         if isinstance(error, _WriteError):
             raise
-        raise _unreadable(root, error, member.name) from None
+        raise unreadable(root, error, member.name) from None
 
 
-def _add_file(out: _Blocks, path: bytes, member: _Member) -> None:
+def _add_file(out: _Blocks, path: bytes, member: Member) -> None:
     # Neither a link nor a pipe that took the file's place meanwhile is followed or waited for.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode) or before.st_size != member.size:
-            raise _changed(member.name)
+            raise changed(member.name)
         out.write(_header(member, before))
         copied = out.copy(descriptor, member.size)
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
     if copied != after.st_size or before.st_mtime_ns != after.st_mtime_ns:
-        raise _changed(member.name)
+        raise changed(member.name)
 
 
-def _header(member: _Member, info: os.stat_result) -> bytes:
+def _header(member: Member, info: os.stat_result) -> bytes:
     header = tarfile.TarInfo(member.name)
     header.type = member.kind
     header.size = member.size
-    header.linkname = _text(member.link)
+    header.linkname = as_text(member.link)
     header.mtime = info.st_mtime_ns // 10**9
     # A link's own mode differs between systems and means nothing.
     header.mode = 0o777 if member.link else info.st_mode & 0o777
@@ -348,20 +232,3 @@ def _written_aside(target: Path) -> Iterator[BinaryIO]:
         raise CloudHPCArchiveError(
             f"The archive {str(target)!r} could not be written: {error.strerror or error}. Nothing of it was kept."
         ) from None
-
-
-def _changed(name: str) -> CloudHPCArchiveError:
-    return CloudHPCArchiveError(
-        f"{name!r} changed while the folder was packed. Pack it when nothing writes to it any more, or exclude it."
-    )
-
-
-def _unreadable(root: bytes, error: OSError, name: str = "") -> CloudHPCArchiveError:
-    name = name or _text(os.path.relpath(os.fsencode(error.filename or root), root))
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return CloudHPCArchiveError(
-            f"{name!r} vanished while the folder was packed. Pack it when nothing writes to it any more, or exclude it."
-        )
-    if error.errno == errno.ELOOP:
-        return _changed(name)
-    return CloudHPCArchiveError(f"{name!r} could not be read: {error.strerror}. Make it readable, or exclude it.")

@@ -3,31 +3,27 @@
 An archive from elsewhere becomes a folder, or nothing at all.
 
 :mod:`tarfile` with its ``data`` filter is the only extractor: one parser both judges and writes. The judgement here
-comes on top, needs no file system, and does not lean on fixes that only newer Pythons' filters have: every name is
-claimed once, nothing is written through a link, and links are followed in a table when all of them are known.
+comes on top (:mod:`~airflow_provider_cloudhpc.api.archive.judge`).
 """
 
 from __future__ import annotations
 
 import os
 import platform
-import posixpath
 import shutil
 import tarfile
-import unicodedata
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from airflow_provider_cloudhpc.api.archive.codec import CODEC_ERRORS, gzip_reader
+from airflow_provider_cloudhpc.api.archive.judge import Judge, UnpackLimits
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.progress import format_bytes
 from airflow_provider_cloudhpc.api.transfer.aside import folder_aside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_provider_cloudhpc.api.progress import ProgressCallback
 
 #: Bytes read and written at once: tarfile copies what is left of a block at each header, and ext4 likes small writes.
@@ -46,27 +42,6 @@ _DAMAGE: tuple[type[Exception], ...] = (
     RecursionError,
     *CODEC_ERRORS,
 )
-_MAX_LINK_HOPS = 40
-_MAX_LINK_LENGTH = 4096
-
-
-@dataclass(frozen=True)
-class UnpackLimits:
-    """
-    What an archive may hold before it is taken for a bomb.
-
-    :param max_members: files, folders and links
-    :param max_total_bytes: bytes of all files together
-    :param max_ratio: unpacked bytes for one packed byte; solver output reaches 20, deflate ends at 1032
-    :param ratio_floor: unpacked bytes below which the ratio does not matter
-    :param allow_case_collisions: unpack names that differ in case only (``U`` and ``u``); elsewhere they are one file
-    """
-
-    max_members: int = 1_000_000
-    max_total_bytes: int = 1 << 40
-    max_ratio: float = 200.0
-    ratio_floor: int = 1 << 30
-    allow_case_collisions: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +93,7 @@ def unpack_archive(
     if not source.is_file():
         raise CloudHPCValueError(f"There is no archive {str(source)!r} to unpack.")
     _check_target(target, replace)
-    judge = _Judge(source.name, limits, source.stat().st_size)
+    judge = Judge(source.name, limits, source.stat().st_size)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
@@ -175,7 +150,7 @@ def _check_space(source: Path, raw: BinaryIO, folder: Path, *, compressed: bool)
         )
 
 
-def _open(stack: ExitStack, raw: BinaryIO, judge: _Judge, progress: ProgressCallback | None) -> _Stream:
+def _open(stack: ExitStack, raw: BinaryIO, judge: Judge, progress: ProgressCallback | None) -> _Stream:
     start = os.pread(raw.fileno(), 512, 0)
     if start.startswith(b"\x1f\x8b"):
         return _Stream(stack.enter_context(gzip_reader(raw)), raw, judge, progress, compressed=True)
@@ -194,7 +169,7 @@ class _Stream:
     """The unpacked bytes, counted; what tarfile reads from."""
 
     def __init__(
-        self, source: BinaryIO, raw: BinaryIO, judge: _Judge, progress: ProgressCallback | None, *, compressed: bool
+        self, source: BinaryIO, raw: BinaryIO, judge: Judge, progress: ProgressCallback | None, *, compressed: bool
     ) -> None:
         self._source = source
         self._raw = raw
@@ -238,132 +213,6 @@ class _StrictTarInfo(tarfile.TarInfo):
         if header.size < 0 or (header.type in _EXTENDED and header.size > _MAX_EXTENDED_HEADER):
             raise tarfile.ReadError("a header's size is absurd")
         return header
-
-
-class _Judge:
-    """
-    Says of each member, before it is written, whether it may be.
-
-    :param archive: name for messages
-    :param limits: what is taken for a bomb
-    :param packed_size: bytes of the archive
-    """
-
-    def __init__(self, archive: str, limits: UnpackLimits, packed_size: int) -> None:
-        self._archive = archive
-        self._limits = limits
-        by_ratio = max(limits.ratio_floor, int(limits.max_ratio * packed_size))
-        self._max_bytes = min(limits.max_total_bytes, by_ratio)
-        self._why_bytes = "max_total_bytes" if self._max_bytes == limits.max_total_bytes else "max_ratio"
-        # What is where: name as the least particular file system sees it -> (name, type).
-        self._names: dict[str, tuple[str, bytes]] = {}
-        self._links: dict[str, str] = {}
-        self.content_size = 0
-        self.count = 0
-        self.member = ""
-
-    def refusal(self, why: str) -> CloudHPCArchiveError:
-        """Make the exception for the member at hand."""
-        where = f"The archive {self._archive} was refused at its member {self.member!r}"
-        return CloudHPCArchiveError(
-            f"{where if self.member else f'The archive {self._archive} was refused'}: {why}. Nothing of it was kept."
-        )
-
-    def members(self, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-        """Give the members, each judged; the links' ends when all are known."""
-        while (member := tar.next()) is not None:
-            self.member = member.name
-            # tarfile would keep them all.
-            tar.members.clear()  # type: ignore[attr-defined]
-            self.count += 1
-            if self.count > self._limits.max_members:
-                raise self.refusal(f"it holds more than {self._limits.max_members} members (max_members)")
-            name = self._clean(member.name)
-            if not name and member.isdir():
-                continue
-            if not name:
-                raise self.refusal("it stands for the folder itself and is none")
-            self._claim(name, member.type)
-            if member.isreg():
-                self.content_size += member.size
-                self._check_size(self.content_size)
-            elif member.islnk():
-                member.linkname = self._clean(member.linkname)
-                if self._names.get(self._key(member.linkname), ("", b""))[1] not in tarfile.REGULAR_TYPES:
-                    raise self.refusal(f"it is a hard link to {member.linkname!r}, which is no file before it")
-            elif member.issym():
-                if member.linkname.startswith("/") or len(member.linkname) > _MAX_LINK_LENGTH:
-                    raise self.refusal(f"it is a link to an absolute or overlong name ({member.linkname[:100]!r})")
-                self._links[name] = member.linkname
-                self._follow(posixpath.dirname(name), member.linkname)
-            elif not member.isdir():
-                raise self.refusal("it is a device, a pipe or of an unknown kind")
-            member.name = name
-            yield member
-        # Once more: links that came later may have changed where one leads.
-        for name, target in self._links.items():
-            self.member = name
-            self._follow(posixpath.dirname(name), target)
-
-    def check_stream(self, size: int) -> None:
-        """Refuse a stream that is longer than its members account for: headers, padding, what lies behind the end."""
-        self._check_size(size - 3 * tarfile.BLOCKSIZE * self.count - (1 << 20))
-
-    def _check_size(self, size: int) -> None:
-        if size > self._max_bytes:
-            limit = format_bytes(self._max_bytes)
-            raise self.refusal(f"it unpacks to more than {limit} and looks like a bomb (limit {self._why_bytes})")
-
-    def _clean(self, name: str) -> str:
-        """Give a name without ``.``, doubled and trailing slashes."""
-        if name.startswith("/"):
-            raise self.refusal("it has an absolute name" if name == self.member else f"{name!r} is an absolute name")
-        steps = [step for step in name.split("/") if step not in ("", ".")]
-        if ".." in steps:
-            raise self.refusal("its name goes up with '..'" if name == self.member else f"{name!r} goes up with '..'")
-        return "/".join(steps)
-
-    def _key(self, name: str) -> str:
-        if self._limits.allow_case_collisions:
-            return name
-        return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name.casefold())
-
-    def _claim(self, name: str, kind: bytes) -> None:
-        """Enter a name and the folders above it; each can be one thing only, once (a folder may be named again)."""
-        if parent := posixpath.dirname(name):
-            self._claim(parent, tarfile.DIRTYPE)
-        key = self._key(name)
-        if key not in self._names:
-            self._names[key] = (name, kind)
-            return
-        there, there_kind = self._names[key]
-        if there != name:
-            raise self.refusal(
-                f"{name!r} and {there!r} differ in case only, and one would overwrite the other where that makes no "
-                "difference (allow_case_collisions)"
-            )
-        if kind != tarfile.DIRTYPE or there_kind != tarfile.DIRTYPE:
-            raise self.refusal(f"{name!r} is in it twice")
-
-    def _follow(self, folder: str, target: str) -> None:
-        """Walk where a link leads, through the archive's other links, and refuse it if that is outside."""
-        way = [step for step in folder.split("/") if step]
-        steps = target.split("/")[::-1]
-        hops = 0
-        while steps:
-            step = steps.pop()
-            if step == "..":
-                if not way:
-                    raise self.refusal(f"it is a link that leaves the archive ({target!r})")
-                way.pop()
-            elif step not in ("", "."):
-                way.append(step)
-                if (link := self._links.get("/".join(way))) is not None:
-                    hops += 1
-                    if hops > _MAX_LINK_HOPS:
-                        raise self.refusal("it is a link that leads in a circle")
-                    way.pop()
-                    steps.extend(link.split("/")[::-1])
 
 
 def _explain(error: Exception) -> str:

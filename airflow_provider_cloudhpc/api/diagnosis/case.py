@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_cloudhpc.api.archive.codec import CODEC_ERRORS
-from airflow_provider_cloudhpc.api.archive.pack import list_case
+from airflow_provider_cloudhpc.api.archive.listing import list_case
 
 if TYPE_CHECKING:
     import os

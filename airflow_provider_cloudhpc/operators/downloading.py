@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run's results come down: to a directory, unpacked if asked for, or to an object storage."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_cloudhpc.api.archive.unpack import unpack_archive
+from airflow_provider_cloudhpc.api.diagnosis.examination import read_check
+from airflow_provider_cloudhpc.api.diagnosis.solver_logs import check_results
+from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
+from airflow_provider_cloudhpc.api.names import check_folder, check_name
+from airflow_provider_cloudhpc.api.progress import ProgressLog, format_bytes
+from airflow_provider_cloudhpc.api.transfer.downloading import OnExisting
+from airflow_provider_cloudhpc.api.transfer.results import path_items, result_items
+from airflow_provider_cloudhpc.api.transfer.storage import download_item
+from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
+from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
+from airflow_provider_cloudhpc.operators.launch_record import find_owner
+from airflow_provider_cloudhpc.paths import is_local, put_object, read_path, stays
+from airflow_provider_cloudhpc.task import (
+    CloudHPCTaskMixin,
+    bad_input_fails,
+    conclude_logs,
+    read_number,
+    read_simulation_id,
+    read_texts,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_provider_cloudhpc.api.diagnosis.solver_logs import LogFinding
+    from airflow_provider_cloudhpc.api.models import StorageItem
+
+log = logging.getLogger(__name__)
+
+#: Endings that are taken off an archive's name to call the folder it is unpacked into.
+_ARCHIVE_ENDINGS = (".tar.gz", ".tgz", ".tar")
+
+
+class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
+    """
+    Download result files; each appears under its name only when it is whole.
+
+    Exactly one of ``paths``, ``folder`` and ``simulation_id`` says what: these files, all result archives of the
+    folder, or those that are the simulation's: what the folder held before its launch is left out, and so is what a
+    later one in the same folder may have written. ``POST /storage/view-by-path``, ``GET /storage/index/...`` for a
+    folder's listing, ``GET /simulation/...`` for a simulation that no task of this run launched or whose folder was
+    named, then ``GET /storage/download/{id}`` a file. The result is the list of what was fetched: paths or URIs of the
+    files, or of the folders they were unpacked into.
+
+    :param directory: local directory, made where missing; or an ``ObjectStoragePath`` or URI such as
+        ``s3://my_conn@bucket/prefix``: then files are verified on the worker first, and put there whole (templated)
+    :param paths: path or paths in the storage (templated)
+    :param folder: storage folder (templated)
+    :param simulation_id: int, string, or the XCom of a task of this provider (templated)
+    :param patterns: shell patterns of file names, to be fetched in place of the result archives (templated)
+    :param extract: unpack each archive into a folder of its own name beside it, whole or not at all
+    :param on_existing: what to do where another file of that name is: ``"error"``, ``"overwrite"`` or ``"keep"``; the
+        same one (length and hash) is left as it is. For ``extract`` it speaks of the folder too.
+    :param check_output: what an error in a solver's log among the results does (``log.*``, ``*.out``, ``*.sta``, ...;
+        read also inside archives): True: the task fails, its files stay; ``"warn"``: it is told; False: none is read
+    :param wait_for_results: seconds to wait at the most for the first result, or for all ``paths``, to appear; the
+        worker's slot is held meanwhile
+    :param cloudhpc_conn_id: id of the Airflow connection (templated)
+    :raises AirflowFailException: an argument is wrong (nothing was asked), or a solver's log holds an error
+    :raises CloudHPCNotFoundError: there are no such files; the message names what is there
+    :raises CloudHPCTransferError: a file did not arrive whole, or another one is there
+    :raises CloudHPCArchiveError: an archive is damaged or hostile; nothing of it was kept
+    """
+
+    template_fields: Sequence[str] = ("directory", "paths", "folder", "simulation_id", "patterns", "cloudhpc_conn_id")
+    operator_extra_links = (CloudHPCSimulationLink(),)
+    ui_color = "#e3f2e1"
+
+    def __init__(
+        self,
+        *,
+        directory: Any,
+        paths: str | Sequence[str] | None = None,
+        folder: str | None = None,
+        simulation_id: Any = None,
+        patterns: str | Sequence[str] = (),
+        extract: bool = False,
+        on_existing: OnExisting = "error",
+        check_output: bool | str = True,
+        wait_for_results: float = 0.0,
+        cloudhpc_conn_id: str = CloudHPCHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.directory = directory
+        self.paths = paths
+        self.folder = folder
+        self.simulation_id = simulation_id
+        self.patterns = patterns
+        self.extract = extract
+        self.on_existing = on_existing
+        self.check_output = check_output
+        self.wait_for_results = wait_for_results
+        self.cloudhpc_conn_id = cloudhpc_conn_id
+
+    def execute(self, context: Mapping[str, Any]) -> list[str]:
+        """Download the files; give where they are."""
+        with bad_input_fails():
+            directory = self._directory()
+            check = read_check(self.check_output)
+            given = [name for name in ("paths", "folder", "simulation_id") if getattr(self, name) not in (None, "", [])]
+            if len(given) != 1:
+                raise CloudHPCValueError(
+                    f"Exactly one of paths, folder and simulation_id is needed; given: {', '.join(given) or 'none'}."
+                )
+            paths = [check_folder(path, "paths") for path in read_texts(self.paths, "paths")]
+            patterns = read_texts(self.patterns, "patterns")
+            wait = read_number(self.wait_for_results, "wait_for_results", zero=True)
+            folder = None if not self.folder else check_folder(self.folder)
+            simulation_id = read_simulation_id(self.simulation_id)
+            if not paths and folder is None and simulation_id is None:
+                raise CloudHPCValueError("simulation_id is None: there is no simulation to fetch results of.")
+            _ = self.client
+        owner = None
+        if simulation_id is not None:
+            self.tell_simulation(context, simulation_id)
+            folder, owner = find_owner(context, self.client, simulation_id)
+        if paths:
+            items = path_items(self.client, paths, wait=wait)
+        else:
+            items = result_items(self.client, folder or "", patterns=patterns, owner=owner, wait=wait)
+        self._check_distinct(items)
+        found: list[LogFinding] = []
+        fetched = [self._fetch(item, directory, found) for item in items]
+        log.info("Downloaded %d files into %s", len(fetched), directory)
+        conclude_logs(found, check)
+        return fetched
+
+    def _directory(self) -> Any:
+        if self.on_existing not in get_args(OnExisting):
+            raise CloudHPCValueError(
+                f"on_existing is {self.on_existing!r}: one of {', '.join(map(repr, get_args(OnExisting)))} is needed."
+            )
+        directory = read_path(self.directory, "directory")
+        if is_local(directory):
+            if directory.exists() and not directory.is_dir():
+                raise CloudHPCValueError(f"directory is {str(directory)!r}: that is a file.")
+        elif self.extract:
+            raise CloudHPCValueError(f"directory is {str(directory)!r}: extract needs a local directory.")
+        return directory
+
+    @staticmethod
+    def _check_distinct(items: list[StorageItem]) -> None:
+        with bad_input_fails():
+            for item in items:
+                if item.is_folder:
+                    raise CloudHPCValueError(f"{item.name!r} is a folder in the storage: name files, or use `folder`.")
+            names = [item.basename for item in items]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise CloudHPCValueError(
+                    f"Several files are called {', '.join(twice)}: download them into different directories."
+                )
+
+    def _fetch(self, item: StorageItem, directory: Any, found: list[LogFinding]) -> str:
+        if not is_local(directory):
+            target = directory / check_name(item.basename, "the stored file's name")
+            if stays(target, item.size, self.on_existing):
+                return str(target)
+            with tempfile.TemporaryDirectory(prefix="cloudhpc-") as aside:
+                file = download_item(self.client, item, Path(aside))
+                found += self._read_logs(file.path)
+                put_object(file.path, target, self.on_existing)
+            return str(target)
+        fetched = self._fetch_local(item, directory)
+        found += self._read_logs(fetched)
+        return str(fetched)
+
+    def _read_logs(self, path: Path) -> list[LogFinding]:
+        return check_results(path) if self.check_output else []
+
+    def _fetch_local(self, item: StorageItem, directory: Path) -> Path:
+        file = download_item(self.client, item, directory, on_existing=self.on_existing)
+        ending = next((ending for ending in _ARCHIVE_ENDINGS if item.basename.endswith(ending)), None)
+        if not self.extract or ending is None:
+            return file.path
+        folder = directory / item.basename.removesuffix(ending)
+        mark = _UnpackedMark(file.path, folder)
+        # The same archive is no proof that the folder is what was unpacked of it.
+        if folder.exists() and (self.on_existing == "keep" or (file.was_there and mark.holds())):
+            log.info("Kept %s, which was there", folder)
+            return folder
+        unpacked = unpack_archive(
+            file.path,
+            folder,
+            replace=self.on_existing == "overwrite",
+            progress=ProgressLog(f"Unpacking {item.basename}", log),
+        )
+        mark.set()
+        log.info("Unpacked %s: %d members, %s", folder, unpacked.members, format_bytes(unpacked.content_size))
+        return folder
+
+
+class _UnpackedMark:
+    """
+    A file beside an archive which says that a folder is what was unpacked of it: a retry need not unpack again.
+
+    :param archive: the archive
+    :param folder: what it was unpacked into
+    """
+
+    def __init__(self, archive: Path, folder: Path) -> None:
+        self._archive, self._folder = archive, folder
+        self._path = archive.with_name(f".{archive.name}.unpacked")
+
+    def set(self) -> None:
+        """Say so."""
+        self._path.write_text(self._said(), encoding="ascii")
+
+    def holds(self) -> bool:
+        """Whether it was said, of this very archive and this very folder."""
+        try:
+            return self._path.read_text(encoding="ascii") == self._said()
+        except (OSError, ValueError):
+            return False
+
+    def _said(self) -> str:
+        archive, folder = self._archive.stat(), self._folder.stat()
+        return f"{archive.st_size} {archive.st_mtime_ns} {archive.st_ino} {folder.st_ino}"
