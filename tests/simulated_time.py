@@ -6,7 +6,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.triggers.waits import Clock
+
+HOUR = 3600.0
+
+
+def begin_an_hour(emulator: CloudHPCEmulator) -> None:
+    """Move the service's clock to a full hour, so that no fixed quota window ends in the middle of a test."""
+    emulator.control.jump(HOUR - emulator.control.now() % HOUR)
 
 
 class SimulatedClock(Clock):

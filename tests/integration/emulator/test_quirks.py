@@ -465,9 +465,13 @@ def test_a_spot_machine_taken_away_again_and_again_runs_once(
         emulator._in_loop(emulator._world.pump)
         if api.status(id_) == 30:
             emulator.control.preempt(id_)
+
+    def only_the_last_is_alive() -> bool:
+        pids = (tmp_path / "pids").read_text().split()
+        return [pid for pid in pids if Path(f"/proc/{pid}").exists()] == pids[-1:]
+
     until(lambda: "ready" in api.get(f"/simulation/view/{id_}")["output"])
-    pids = (tmp_path / "pids").read_text().split()
-    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == pids[-1:]
+    until(lambda: api.status(id_) == 30 and only_the_last_is_alive())
     assert (api.status(id_), api.listed(), len(emulator.ledger.launches)) == (30, [id_], 1)
 
 

@@ -16,6 +16,7 @@ from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from tests.integration.scripted import Answer, ScriptedServer
+from tests.simulated_time import begin_an_hour
 
 KEY = "k3y/of+an=account~7f"
 
@@ -23,6 +24,7 @@ KEY = "k3y/of+an=account~7f"
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[CloudHPCEmulator]:
     with CloudHPCEmulator(port=0, api_key=KEY) as emulator:
+        begin_an_hour(emulator)
         yield emulator
 
 

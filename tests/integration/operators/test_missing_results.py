@@ -81,7 +81,7 @@ def test_the_wait_ends(client: CloudHPCClient, tmp_path: Path, caplog: pytest.Lo
 def test_what_cannot_be_learned_does_not_hide_what_is_missing(
     client: CloudHPCClient, cloudhpc: CloudHPCEmulator, tmp_path: Path
 ) -> None:
-    cloudhpc.control.set_quota(hourly_limit=2)
+    cloudhpc.control.set_quota(hourly_limit=2, window="rolling")
 
     with pytest.raises(CloudHPCNotFoundError, match=r"no 'case/out.txt' in the storage: .* could not be learned"):
         download(tmp_path, paths="case/out.txt")

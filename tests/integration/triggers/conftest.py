@@ -19,7 +19,7 @@ from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.triggers.accounts import find_account
 from airflow_provider_cloudhpc.triggers.pollers import Pollers
 from airflow_provider_cloudhpc.triggers.waits import Wait
-from tests.simulated_time import SimulatedClock
+from tests.simulated_time import SimulatedClock, begin_an_hour
 
 CONN_ID = "cloudhpc_default"
 
@@ -121,6 +121,7 @@ class Waits:
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudHPCEmulator]:
     """Give an emulator whose clock stands still, and the connection to it."""
     with CloudHPCEmulator(port=0, clock_speed=0.0) as emulator:
+        begin_an_hour(emulator)
         connect(monkeypatch, emulator)
         yield emulator
 
