@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 #: Ending of everything that is not whole yet.
@@ -36,11 +36,11 @@ def file_aside(target: Path) -> Iterator[BinaryIO]:
     :return: the file, to be given its name by :func:`put_in_place`. It is buffered: an unbuffered one may write less
         than it is given when the disk is full, and say so only in a number
     """
-    path = _new_name(target)
-    with path.open("xb", buffering=_BUFFER) as file:
+    path, descriptor = _make(
+        target, lambda path: os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    )
+    with open(path, "wb", buffering=_BUFFER, opener=lambda *_: descriptor) as file:
         try:
-            with suppress(OSError):
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file
         finally:
             path.unlink(missing_ok=True)
@@ -76,16 +76,42 @@ def folder_aside(target: Path) -> Iterator[Path]:
 
     :param target: what it is to become; the folder around it must be there
     """
-    path = _new_name(target)
-    path.mkdir(mode=0o700)
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def make(path: Path) -> int:
+        path.mkdir(mode=0o700)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    path, descriptor = _make(target, make)
     try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield path
     finally:
         os.close(descriptor)
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _make(target: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
+    """Make something new and lock it; again if another process swept it away in the moment between."""
+    while True:
+        path = _new_name(target)
+        try:
+            descriptor = make(path)
+        except FileNotFoundError:
+            if not path.parent.is_dir():
+                raise
+            continue
+        if _is_locked(descriptor, path):
+            return path, descriptor
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int, path: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks, where nothing is swept either
+    return path.exists()
 
 
 def _new_name(target: Path) -> Path:
@@ -99,7 +125,7 @@ def _sweep(folder: Path, stem: str) -> None:
     """Remove what killed processes left behind for this target: what nobody holds the lock on."""
     for path in folder.glob(f"{glob.escape(stem)}{'?' * 12}{PART_SUFFIX}"):
         with suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if path.is_dir():

@@ -87,7 +87,8 @@ class Download:
                 if self._is_there():
                     return Transferred(self._target.stat().st_size, True, skipped=True)
             self._take(response)
-        return self._prove()
+            ends = self._total is not None or bool(response.raw.chunked)
+        return self._prove(ends)
 
     def _check(self, response: requests.Response) -> None:
         try:
@@ -135,10 +136,19 @@ class Download:
                 "GET",
                 transient=True,
             )
-        free = shutil.disk_usage(self._target.parent).free
-        if self._total is not None and self._total > free:
+        encoding = headers.get("Content-Encoding", "identity")
+        if encoding != "identity" and not self._named and self._size is None:
             raise store_error(
-                f"{self._target.name} has {format_bytes(self._total)}, and {str(self._target.parent)!r} has "
+                f"The answer came compressed ({encoding}) although that was not asked for, and nothing says whether "
+                "the object is stored so or something between here and the store did it.",
+                "GET",
+                transient=True,
+            )
+        needed = self._size if self._total is None else self._total
+        free = shutil.disk_usage(self._target.parent).free
+        if needed is not None and needed > free:
+            raise store_error(
+                f"{self._target.name} has {format_bytes(needed)}, and {str(self._target.parent)!r} has "
                 f"{format_bytes(free)} free. Make room, or download elsewhere; nothing was written.",
                 "GET",
             )
@@ -169,10 +179,11 @@ class Download:
                 self.received += len(block)
                 self.fetched += len(block)
                 self._progress(self.received, self._total)
-        finally:
+        except CloudHPCTransferError:
             # Without an ETag nothing can prove that the rest will be of the same object.
-            if not self._validator and self.received != self._total:
+            if not self._validator:
                 self._forget()
+            raise
 
     def _next(self, response: requests.Response) -> bytes:
         try:
@@ -183,12 +194,25 @@ class Download:
             f"The connection to the object store broke after {self.received} bytes ({reason}).", "GET", transient=True
         )
 
-    def _prove(self) -> Transferred:
+    def _prove(self, ends: bool) -> Transferred:
+        """
+        Hold what came against what was announced.
+
+        :param ends: whether the answer's end can be told from a broken connection
+        """
         received = self.received
         for expected, who in ((self._total, "object store"), (self._size, "storage's listing")):
             if expected is not None and expected != received:
                 self._forget()
                 raise store_error(f"{received} bytes came where the {who} says {expected}.", "GET", transient=True)
+        if self._checksum is None and not ends and self._size is None:
+            self._forget()
+            raise store_error(
+                f"{received} bytes came, and nothing says whether that is the whole object: neither the store nor the "
+                "storage's listing names a length or a hash.",
+                "GET",
+                transient=True,
+            )
         if self._checksum is None:
             return Transferred(received, None)
         if self._checksum.value != self._named[self._checksum.kind]:

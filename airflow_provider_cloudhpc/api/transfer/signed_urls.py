@@ -9,12 +9,15 @@ begins again. What the store says of the object, its length and hash, decides wh
 
 from __future__ import annotations
 
+import filecmp
 import io
 import logging
 import os
 import random
+import stat
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCTransferError
@@ -105,24 +108,18 @@ class Transfer:
         :raises CloudHPCTransferError: the store refused, the connection broke too often, the bytes are not the
             object's, another file is there, or the disk is full; nothing of it was kept
         """
-        if on_existing == "keep" and target.exists():
-            log.info("Kept %s, which was there", target)
-            return Transferred(target.stat().st_size, None, skipped=True)
         progress = progress or ProgressLog(f"Downloading {target.name}", log)
         begun = time.monotonic()
         try:
+            if _is_there(target, on_existing) and on_existing == "keep":
+                return _kept(target, "was there")
             with file_aside(target) as part:
                 download = Download(self._network, ask_url, target, part, size, on_existing, progress)
                 done = self._persist(f"The download of {target.name}", download.attempt, lambda: download.received)
                 if done.skipped:
                     log.info("%s is there already, with the same length and hash", target)
                 else:
-                    put_in_place(part, target, replace=on_existing == "overwrite")
-        except FileExistsError:
-            if on_existing == "keep":
-                log.info("Kept %s, which came there meanwhile", target)
-                return Transferred(target.stat().st_size, None, skipped=True)
-            problem: str | None = "another file came there meanwhile, as if another task downloaded into this directory"
+                    done = _place(part, target, on_existing, done)
         except OSError as error:
             problem = error.strerror
         else:
@@ -205,6 +202,43 @@ class Transfer:
         if failure.transient:
             failure.message = f"{what} was given up after {failures} attempts: {failure.message}"
         raise failure
+
+
+def _is_there(target: Path, on_existing: OnExisting) -> bool:
+    """Say whether something is at a target; refuse what can be neither replaced nor kept, before a byte is fetched."""
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        what = "a link to nothing" if target.is_symlink() and on_existing == "keep" else ""
+    else:
+        if stat.S_ISREG(mode):
+            return True
+        what = "a folder" if stat.S_ISDIR(mode) else "no file"
+    if what:
+        raise store_error(f"{str(target)!r} is there and is {what}. Remove it, or download elsewhere.", "GET")
+    return False
+
+
+def _kept(target: Path, why: str) -> Transferred:
+    log.info("Kept %s, which %s", target, why)
+    return Transferred(target.stat().st_size, None, skipped=True)
+
+
+def _place(part: BinaryIO, target: Path, on_existing: OnExisting, done: Transferred) -> Transferred:
+    """Give a whole file its name; what another task put there meanwhile stays, unless it is to be overwritten."""
+    try:
+        put_in_place(part, target, replace=on_existing == "overwrite")
+        return done
+    except FileExistsError:
+        if _is_there(target, on_existing) and on_existing == "keep":
+            return _kept(target, "came there meanwhile")
+        if filecmp.cmp(part.name, target, shallow=False):
+            return replace(_kept(target, "came there meanwhile and is the same"), proven=done.proven)
+    raise store_error(
+        f"{str(target)!r} could not be written: another file came there meanwhile, as if another task downloaded into "
+        "this directory. Nothing of ours was kept.",
+        "GET",
+    )
 
 
 class _Body:

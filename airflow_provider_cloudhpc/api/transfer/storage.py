@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +63,13 @@ def check_source(source: Path, what: str = "source") -> int:
     :raises CloudHPCValueError: it is missing, no regular file or not readable
     """
     try:
-        with source.open("rb"):
-            return source.stat().st_size
-    except IsADirectoryError:
-        problem = "it is a folder; a folder travels as one archive"
+        info = source.stat()
+        if stat.S_ISREG(info.st_mode):
+            with source.open("rb"):
+                return info.st_size
+        # Opening a pipe waits for whoever writes to it, perhaps for ever.
+        folder = stat.S_ISDIR(info.st_mode)
+        problem = "it is a folder; a folder travels as one archive" if folder else "it is no file (a pipe, a device)"
     except FileNotFoundError:
         problem = "there is no such file on this worker"
     except OSError as error:
@@ -171,7 +175,13 @@ def download_item(
     target = directory / check_name(item.basename, "the stored file's name")
     if target.name.endswith(PART_SUFFIX):
         raise CloudHPCValueError(f"The stored file's name {item.basename!r} ends like an unfinished download.")
-    directory.mkdir(parents=True, exist_ok=True)
+    problem = ""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    if problem:
+        raise CloudHPCTransferError(f"The directory {str(directory)!r} cannot be made: {problem}.")
     log.info("Downloading %s (%s) to %s", item.name, "?" if item.size is None else format_bytes(item.size), target)
     done = Transfer(client.network).download(
         lambda: client.download_url(item.id), target, size=item.size, on_existing=on_existing

@@ -72,7 +72,7 @@ def check_status(response: requests.Response, method: str) -> None:
     :raises CloudHPCTransferError: ``expired`` where a new URL may help, ``transient`` where another try may
     """
     status = response.status_code
-    if status in (200, 201, 204, 206):
+    if status in ((200, 206) if method == "GET" else (200, 201, 204)):
         return
     # The store answers 400 or 403 to a signed URL that has expired, and its words need not say which.
     expired = status in (400, 401, 403)
@@ -83,7 +83,7 @@ def check_status(response: requests.Response, method: str) -> None:
         message = "The object store has no such object (HTTP 404): it was deleted, or replaced meanwhile."
     elif status == 407:
         message = _PROXY_REFUSES
-    transient = expired or status >= 500 or status in (408, 416, 429)
+    transient = expired or status < 300 or status >= 500 or status in (408, 416, 429)
     raise store_error(message, method, status=status, expired=expired, transient=transient)
 
 

@@ -79,6 +79,8 @@ class Fault:
     #: Answer without reading the request's body.
     early: bool = False
     chunked: bool = False
+    #: Say no length: the body ends where the connection does.
+    unframed: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     before: Callable[[], object] | None = None
 
@@ -174,6 +176,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header("Content-Range", named)
         if fault.chunked:
             self.send_header("Transfer-Encoding", "chunked")
+        elif fault.unframed:
+            self.send_header("Connection", "close")
         else:
             self.send_header("Content-Length", str(len(body)))
         self._object_headers(fault)

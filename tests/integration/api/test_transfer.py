@@ -20,11 +20,13 @@ from urllib.parse import quote
 
 import pytest
 
-from airflow_provider_cloudhpc.api.errors import CloudHPCConnectionError, CloudHPCTransferError
+from airflow_provider_cloudhpc.api.errors import CloudHPCConnectionError, CloudHPCTransferError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.transfer import checksums, downloading
 from airflow_provider_cloudhpc.api.transfer.aside import PART_SUFFIX
+from airflow_provider_cloudhpc.api.transfer.downloading import OnExisting
 from airflow_provider_cloudhpc.api.transfer.signed_urls import Transfer
 from airflow_provider_cloudhpc.api.transfer.sources import BytesSource, FileSource
+from airflow_provider_cloudhpc.api.transfer.storage import check_source
 from airflow_provider_cloudhpc.api.wire.http import NetworkOptions
 from tests.integration.api.proxy import Moods, running_proxy
 from tests.integration.api.store import SECRET, Fault, Store, crc32c, md5, running_store, running_zeros
@@ -149,6 +151,9 @@ FLAWS = {
     "weak etag": [Fault(cut=MIB, etag='W/"x"')],
     "slow": [Fault(drip=0.01)],
     "short chunks": [Fault(cut=MIB, chunked=True, reset=False)],
+    "no content": [Fault(status=204)],
+    "a part unasked": [Fault(status=206)],
+    "short, of no known length": [Fault(cut=MIB, unframed=True, reset=False)],
 }
 
 
@@ -254,6 +259,7 @@ FATAL: dict[str, tuple[Fault, str, int]] = {
     "always expired": (Fault(status=403), "given up after 4 attempts: .*HTTP 403", 4),
     "always the wrong hash": (Fault(hashes=f"md5={md5(b'x')}"), "do not have the object's hash", 5),
     "always changed on the way": (Fault(flip=100), "do not have the object's hash", 5),
+    "no content": (Fault(status=204), "given up after 4 attempts: .*HTTP 204", 4),
     "gone": (Fault(status=404), "no such object", 1),
     "redirected": (Fault(status=302, headers={"Location": "http://127.0.0.1:1/"}), "HTTP 302", 1),
     "not implemented": (Fault(status=405), "HTTP 405", 1),
@@ -318,8 +324,42 @@ def test_nobody_listens(target: Path) -> None:
 def test_chunks_without_a_length_are_taken_if_they_end_well(store: Store, target: Path) -> None:
     store.faults = [Fault(chunked=True, hashes="", etag="")]
 
-    assert transfer().download(Links(store), target).proven is None
+    done = transfer().download(Links(store), target)
+
+    assert (done.size, done.proven) == (len(DATA), None)
     assert target.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("how", ["chunked", "unframed"])
+@pytest.mark.parametrize("etag", ["", None], ids=["no etag", "etag"])
+def test_a_length_that_only_the_listing_knows_will_do(store: Store, target: Path, how: str, etag: str | None) -> None:
+    store.default = Fault(hashes="", etag=etag, chunked=how == "chunked", unframed=how == "unframed")
+
+    done = transfer(attempts=2).download(Links(store), target, size=len(DATA))
+
+    assert (done.size, done.proven) == (len(DATA), None)
+    assert len(store.seen) == 1
+    assert target.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("cut", [None, MIB], ids=["whole", "half"])
+def test_what_nothing_can_prove_to_be_whole_is_refused(store: Store, target: Path, cut: int | None) -> None:
+    """No length, no hash, no size in the listing: a connection that breaks looks like the end."""
+    store.default = Fault(hashes="", unframed=True, cut=cut, reset=False)
+
+    fails(lambda: transfer(attempts=2).download(Links(store), target), "nothing says .* whole")
+
+    assert left(target) == []
+
+
+def test_an_answer_that_was_compressed_on_the_way_is_no_object(store: Store, target: Path) -> None:
+    """Whoever compresses in between takes the hash away, and the length is another."""
+    store.default = Fault(hashes="", headers={"Content-Encoding": "gzip"})
+    fails(lambda: transfer(attempts=2).download(Links(store), target), "compressed .gzip. although")
+    assert left(target) == []
+
+    store.default = Fault(headers={"Content-Encoding": "gzip"})
+    assert transfer().download(Links(store), target).proven, "stored so, says the hash"
 
 
 @pytest.mark.parametrize("library", [True, False], ids=["google-crc32c", "md5 only"])
@@ -397,6 +437,51 @@ def test_another_file_is_an_error_unless_chosen_otherwise(store: Store, target: 
     assert target.read_bytes() == DATA
 
 
+@pytest.mark.parametrize("on_existing", ["error", "keep", "overwrite"])
+def test_a_folder_of_that_name_is_no_file(store: Store, target: Path, on_existing: OnExisting) -> None:
+    target.mkdir()
+
+    fails(lambda: transfer().download(Links(store), target, on_existing=on_existing), "is there and is a folder")
+
+    assert store.seen == []
+    assert target.is_dir()
+
+
+def test_a_link_to_nothing_is_not_kept(store: Store, target: Path) -> None:
+    target.symlink_to("nowhere")
+
+    fails(lambda: transfer().download(Links(store), target, on_existing="keep"), "is there and is a link to nothing")
+
+    assert transfer().download(Links(store), target, on_existing="overwrite").proven
+    assert not target.is_symlink()
+
+
+@pytest.mark.parametrize("on_existing", ["error", "keep", "overwrite"])
+def test_a_name_that_the_disk_does_not_take_is_told_before(store: Store, target: Path, on_existing: OnExisting) -> None:
+    long = target.with_name("x" * 256)
+
+    fails(lambda: transfer().download(Links(store), long, on_existing=on_existing), "File name too long")
+
+    assert store.seen == []
+    assert left(target) == []
+
+
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("on_existing", ["error", "keep", "overwrite"])
+def test_another_task_that_was_quicker(store: Store, target: Path, on_existing: OnExisting, same: bool) -> None:
+    """It puts its file in place while ours is on the way."""
+    theirs = DATA if same else OTHER
+    run = lambda: transfer().download(  # noqa: E731
+        Links(store), target, on_existing=on_existing, progress=lambda done, total: target.write_bytes(theirs) and None
+    )
+    if on_existing == "error" and not same:
+        fails(run, "another file came there meanwhile")
+    else:
+        assert run().skipped == (on_existing != "overwrite")
+    assert target.read_bytes() == (DATA if on_existing == "overwrite" else theirs)
+    assert left(target) == [target.name]
+
+
 def test_the_same_length_without_a_hash_proves_nothing(store: Store, target: Path) -> None:
     store.default = Fault(hashes="")
     target.write_bytes(DATA)
@@ -412,7 +497,7 @@ def test_a_part_of_a_killed_download_is_swept_away_and_one_at_work_is_not(store:
     store.faults = [Fault(stall=MIB), Fault()]
     slow = threading.Thread(target=lambda: transfer(read_timeout=1.0).download(Links(store), target))
     slow.start()
-    while not [name for name in left(target) if name.endswith(PART_SUFFIX) and name not in (orphan.name, other.name)]:
+    while not store.seen:  # its part is there then, and the fault is its own
         time.sleep(0.01)
 
     transfer().download(Links(store), target, on_existing="overwrite")
@@ -436,6 +521,9 @@ def test_too_little_space_is_found_before_anything_is_written(
     monkeypatch.setattr(downloading.shutil, "disk_usage", lambda path: usage._replace(free=len(DATA) - 1))
     fails(lambda: transfer().download(Links(store), target), "Make room", transient=False)
     assert left(target) == []
+
+    store.default = Fault(chunked=True)
+    fails(lambda: transfer().download(Links(store), target, size=len(DATA)), "Make room", transient=False)
 
     monkeypatch.setattr(downloading.shutil, "disk_usage", lambda path: usage._replace(free=len(DATA)))
     transfer().download(Links(store), target)
@@ -506,6 +594,18 @@ def test_sizes_and_sources(store: Store, tmp_path: Path, data: bytes, kind: str)
     assert store.seen[0].body == data
     assert store.seen[0].headers["content-length"] == str(len(data))
     assert (done.size, done.proven) == (len(data), True)
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    """Opening one waits for whoever writes to it; here somebody holds it open, so that only a test fails."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    descriptor = os.open(pipe, os.O_RDWR)
+    try:
+        with pytest.raises(CloudHPCValueError, match="it is no file"):
+            check_source(pipe)
+    finally:
+        os.close(descriptor)
 
 
 UPLOAD_FLAWS = {
