@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
+import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard, cast
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
+from fsspec.callbacks import Callback
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCTransferError, CloudHPCValueError
+from airflow_provider_cloudhpc.api.progress import ProgressLog, format_bytes
 from airflow_provider_cloudhpc.api.transfer.sources import FileSource
 from airflow_provider_cloudhpc.api.transfer.storage import check_source
 
@@ -30,6 +34,8 @@ _BLOCK = 1 << 20
 _PART = 8 << 20
 #: Parts that S3 takes of one object.
 _MOST_PARTS = 10_000
+#: How storages call what changes with an object.
+_VERSIONS = ("ETag", "etag", "VersionId", "generation", "mtime", "LastModified", "last_modified", "updated", "created")
 _ANOTHER = "another object is there; choose on_existing='overwrite' or 'keep', or another directory"
 
 
@@ -67,6 +73,13 @@ def is_local(path: Any) -> TypeGuard[Path]:
     return isinstance(path, Path) and not isinstance(path, ObjectStoragePath)
 
 
+def tell_temporary() -> str:
+    """Say where the worker's temporary directory is and what can be done when it is full."""
+    temporary = tempfile.gettempdir()
+    free = format_bytes(shutil.disk_usage(temporary).free)
+    return f"The worker's temporary directory {temporary!r} has {free} free: make room, or set TMPDIR to a larger one."
+
+
 @dataclass(frozen=True)
 class ObjectSource:
     """An object on a storage that Airflow reaches; streamed, never read whole."""
@@ -86,6 +99,12 @@ class ObjectSource:
     def open(self) -> BinaryIO:
         """Open it for reading."""
         return cast("BinaryIO", self.path.open("rb", block_size=_PART))
+
+    def stamp(self) -> object:
+        """Give what its storage says of its version, its time and its size, asked anew."""
+        self.path.fs.invalidate_cache()
+        info = self.path.fs.info(self.path.path)
+        return info["size"], [info.get(key) for key in _VERSIONS]
 
 
 def open_source(value: Any, what: str = "source") -> Source:
@@ -153,7 +172,9 @@ def put_object(local: Path, target: Any, on_existing: OnExisting) -> None:
             if on_existing == "error":
                 raise _refusal(target, _ANOTHER)
         try:
-            target.fs.put_file(str(local), target.path, **_put_options(target, size))
+            progress = ProgressLog(f"Putting {local.name} to {target}", log)
+            callback = Callback(size, hooks={"log": lambda total, done, **_: progress(done, total)})
+            target.fs.put_file(str(local), target.path, callback=callback, **_put_options(target, size))
             arrived = target.fs.info(target.path)["size"]
             if arrived != size:
                 was_there = False

@@ -4,25 +4,29 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_cloudhpc.api.archive.judge import UnpackLimits
 from airflow_provider_cloudhpc.api.archive.unpack import unpack_archive
 from airflow_provider_cloudhpc.api.diagnosis.examination import read_check
 from airflow_provider_cloudhpc.api.diagnosis.solver_logs import check_results
-from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
+from airflow_provider_cloudhpc.api.errors import CloudHPCTransferError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.names import check_folder, check_name
 from airflow_provider_cloudhpc.api.progress import ProgressLog, format_bytes
+from airflow_provider_cloudhpc.api.transfer.aside import folder_aside
 from airflow_provider_cloudhpc.api.transfer.downloading import OnExisting
 from airflow_provider_cloudhpc.api.transfer.results import path_items, result_items
 from airflow_provider_cloudhpc.api.transfer.storage import download_item
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.operators.launch_record import find_owner
-from airflow_provider_cloudhpc.paths import is_local, put_object, read_path, stays
+from airflow_provider_cloudhpc.paths import is_local, put_object, read_path, stays, tell_temporary
 from airflow_provider_cloudhpc.task import (
     CloudHPCTaskMixin,
     bad_input_fails,
@@ -40,6 +44,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: A hidden file in what was unpacked, which says of what: a retry need not unpack again. Inside, since that comes and
+#: goes with the folder; a name, a date or an inode may be another folder's later.
+_MARK = ".cloudhpc-unpacked"
 #: Endings that are taken off an archive's name to call the folder it is unpacked into.
 _ARCHIVE_ENDINGS = (".tar.gz", ".tgz", ".tar")
 
@@ -62,6 +69,10 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
     :param simulation_id: int, string, or the XCom of a task of this provider (templated)
     :param patterns: shell patterns of file names, to be fetched in place of the result archives (templated)
     :param extract: unpack each archive into a folder of its own name beside it, whole or not at all
+        (``.tar.gz``, ``.tgz``, ``.tar``; others stay as they are)
+    :param unpack_limits: for ``extract``: what an archive may hold before it is refused, as a dict of fields of
+        :class:`~airflow_provider_cloudhpc.api.archive.judge.UnpackLimits`, such as ``{"max_ratio": 1000}`` for results
+        that are mostly zeros, or ``{"allow_case_collisions": True}`` for a case with both ``U`` and ``u``
     :param on_existing: what to do where another file of that name is: ``"error"``, ``"overwrite"`` or ``"keep"``; the
         same one (length and hash) is left as it is. For ``extract`` it speaks of the folder too.
     :param check_output: what an error in a solver's log among the results does (``log.*``, ``*.out``, ``*.sta``, ...;
@@ -88,6 +99,7 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
         simulation_id: Any = None,
         patterns: str | Sequence[str] = (),
         extract: bool = False,
+        unpack_limits: Mapping[str, Any] | None = None,
         on_existing: OnExisting = "error",
         check_output: bool | str = True,
         wait_for_results: float = 0.0,
@@ -101,6 +113,7 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
         self.simulation_id = simulation_id
         self.patterns = patterns
         self.extract = extract
+        self.unpack_limits = unpack_limits
         self.on_existing = on_existing
         self.check_output = check_output
         self.wait_for_results = wait_for_results
@@ -110,6 +123,7 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
         """Download the files; give where they are."""
         with bad_input_fails():
             directory = self._directory()
+            limits = _read_limits(self.unpack_limits)
             check = read_check(self.check_output)
             given = [name for name in ("paths", "folder", "simulation_id") if getattr(self, name) not in (None, "", [])]
             if len(given) != 1:
@@ -134,7 +148,7 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
             items = result_items(self.client, folder or "", patterns=patterns, owner=owner, wait=wait)
         self._check_distinct(items)
         found: list[LogFinding] = []
-        fetched = [self._fetch(item, directory, found) for item in items]
+        fetched = [self._fetch(item, directory, limits, found) for item in items]
         log.info("Downloaded %d files into %s", len(fetched), directory)
         conclude_logs(found, check)
         return fetched
@@ -165,68 +179,69 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
                     f"Several files are called {', '.join(twice)}: download them into different directories."
                 )
 
-    def _fetch(self, item: StorageItem, directory: Any, found: list[LogFinding]) -> str:
+    def _fetch(self, item: StorageItem, directory: Any, limits: UnpackLimits, found: list[LogFinding]) -> str:
         if not is_local(directory):
             target = directory / check_name(item.basename, "the stored file's name")
             if stays(target, item.size, self.on_existing):
                 return str(target)
-            with tempfile.TemporaryDirectory(prefix="cloudhpc-") as aside:
-                file = download_item(self.client, item, Path(aside))
+            temporary = Path(tempfile.gettempdir())
+            if item.size is not None and item.size > shutil.disk_usage(temporary).free:
+                raise CloudHPCTransferError(
+                    f"{item.name} ({format_bytes(item.size)}) is verified on the worker before it is put to {target}. "
+                    f"{tell_temporary()} Nothing was fetched."
+                )
+            # Locked while it is in use: what a killed worker left is removed by the next one.
+            with folder_aside(temporary / "cloudhpc") as aside:
+                file = download_item(self.client, item, aside)
                 found += self._read_logs(file.path)
                 put_object(file.path, target, self.on_existing)
             return str(target)
-        fetched = self._fetch_local(item, directory)
+        fetched = self._fetch_local(item, directory, limits)
         found += self._read_logs(fetched)
         return str(fetched)
 
     def _read_logs(self, path: Path) -> list[LogFinding]:
         return check_results(path) if self.check_output else []
 
-    def _fetch_local(self, item: StorageItem, directory: Path) -> Path:
+    def _fetch_local(self, item: StorageItem, directory: Path, limits: UnpackLimits) -> Path:
         file = download_item(self.client, item, directory, on_existing=self.on_existing)
         ending = next((ending for ending in _ARCHIVE_ENDINGS if item.basename.endswith(ending)), None)
-        if not self.extract or ending is None:
+        if not self.extract:
+            return file.path
+        if ending is None:
+            log.info("%s stays as it is: only %s are unpacked", file.path, ", ".join(_ARCHIVE_ENDINGS))
             return file.path
         folder = directory / item.basename.removesuffix(ending)
-        mark = _UnpackedMark(file.path, folder)
+        info = file.path.stat()
+        mark = f"Unpacked from the archive {info.st_size} {info.st_mtime_ns} {info.st_ino}"
         # The same archive is no proof that the folder is what was unpacked of it.
-        if folder.exists() and (self.on_existing == "keep" or (file.was_there and mark.holds())):
+        if folder.exists() and (self.on_existing == "keep" or (file.was_there and _reads(folder / _MARK, mark))):
             log.info("Kept %s, which was there", folder)
             return folder
         unpacked = unpack_archive(
             file.path,
             folder,
+            limits=limits,
             replace=self.on_existing == "overwrite",
+            mark=(_MARK, mark),
             progress=ProgressLog(f"Unpacking {item.basename}", log),
         )
-        mark.set()
         log.info("Unpacked %s: %d members, %s", folder, unpacked.members, format_bytes(unpacked.content_size))
         return folder
 
 
-class _UnpackedMark:
-    """
-    A file beside an archive which says that a folder is what was unpacked of it: a retry need not unpack again.
+def _read_limits(given: Any) -> UnpackLimits:
+    if isinstance(given, UnpackLimits):
+        return given
+    try:
+        return UnpackLimits(**(given or {}))
+    except TypeError:
+        names = ", ".join(field.name for field in fields(UnpackLimits))
+    raise CloudHPCValueError(f"unpack_limits is {given!r}: a dict with some of {names} is needed.")
 
-    :param archive: the archive
-    :param folder: what it was unpacked into
-    """
 
-    def __init__(self, archive: Path, folder: Path) -> None:
-        self._archive, self._folder = archive, folder
-        self._path = archive.with_name(f".{archive.name}.unpacked")
-
-    def set(self) -> None:
-        """Say so."""
-        self._path.write_text(self._said(), encoding="ascii")
-
-    def holds(self) -> bool:
-        """Whether it was said, of this very archive and this very folder."""
-        try:
-            return self._path.read_text(encoding="ascii") == self._said()
-        except (OSError, ValueError):
-            return False
-
-    def _said(self) -> str:
-        archive, folder = self._archive.stat(), self._folder.stat()
-        return f"{archive.st_size} {archive.st_mtime_ns} {archive.st_ino} {folder.st_ino}"
+def _reads(path: Path, text: str) -> bool:
+    try:
+        return path.read_text(encoding="ascii") == text
+    except (OSError, ValueError):
+        return False

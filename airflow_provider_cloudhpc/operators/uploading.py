@@ -5,21 +5,21 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_cloudhpc.api.archive.pack import pack_folder
+from airflow_provider_cloudhpc.api.archive.pack import pack_into
 from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight
-from airflow_provider_cloudhpc.api.errors import CloudHPCValueError
+from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.names import CASE_ARCHIVE, check_folder, check_name, mint_folder
 from airflow_provider_cloudhpc.api.progress import ProgressLog, format_bytes
-from airflow_provider_cloudhpc.api.transfer.sources import BytesSource, FileSource
+from airflow_provider_cloudhpc.api.transfer.sources import BytesSource, OpenFileSource
 from airflow_provider_cloudhpc.api.transfer.storage import upload_file
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.operators.checking import check_before, script_of_launches
-from airflow_provider_cloudhpc.paths import is_local, open_source, read_path
+from airflow_provider_cloudhpc.paths import is_local, open_source, read_path, tell_temporary
 from airflow_provider_cloudhpc.task import (
     CloudHPCTaskMixin,
     bad_input_fails,
@@ -28,6 +28,7 @@ from airflow_provider_cloudhpc.task import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
     from airflow_provider_cloudhpc.api.transfer.sources import Source
@@ -104,7 +105,7 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
 
     The same content gives the same archive, so a retry sends nothing where the store's own hash says that it is there.
     Calls and result as those of :class:`CloudHPCUploadFileOperator`. The archive is packed into the worker's temporary
-    directory first, and removed at the end.
+    directory (``TMPDIR``) first, as a file without a name: nothing of it stays, however the task ends.
 
     :param source: path of a folder on the worker (templated)
     :param folder: storage folder (templated); None: one is minted for this task of this run
@@ -181,17 +182,30 @@ def upload_folder(
     Pack a folder's content and upload it as ``<folder>/upload.tar.gz``.
 
     :param maybe_there: an earlier try may have sent it
-    :raises CloudHPCValueError: it is no folder, or holds what cannot be packed; nothing was sent
+    :raises CloudHPCValueError: it is no folder, or holds nothing to pack; nothing was sent
+    :raises CloudHPCArchiveError: it holds what cannot be packed, or there is no room to pack it; nothing was sent
     :raises CloudHPCTransferError: the archive did not arrive whole
     """
-    with tempfile.TemporaryDirectory(prefix="cloudhpc-") as aside:
-        packed = pack_folder(
-            source,
-            Path(aside, CASE_ARCHIVE),
-            exclude=list(exclude),
-            include_hidden=include_hidden,
-            progress=ProgressLog(f"Packing {source}", log),
-        )
+    # It has no name, so that nothing is left of it when the worker is killed.
+    with tempfile.TemporaryFile() as archive:
+        try:
+            packed = pack_into(
+                source,
+                archive,
+                exclude=list(exclude),
+                include_hidden=include_hidden,
+                progress=ProgressLog(f"Packing {source}", log),
+            )
+        except OSError as error:
+            problem = error.strerror or str(error)
+        else:
+            problem = ""
+        if problem:
+            with suppress(OSError):  # it tries to write the rest once more
+                archive.close()
+            raise CloudHPCArchiveError(
+                f"The archive of {str(source)!r} could not be written: {problem}. {tell_temporary()} Nothing was sent."
+            )
         log.info(
             "Packed %s: %d members, %s into %s",
             source,
@@ -199,7 +213,7 @@ def upload_folder(
             format_bytes(packed.content_size),
             format_bytes(packed.size),
         )
-        return upload_file(client, FileSource(packed.path), folder, CASE_ARCHIVE, maybe_there=maybe_there)
+        return upload_file(client, OpenFileSource(CASE_ARCHIVE, archive), folder, CASE_ARCHIVE, maybe_there=maybe_there)
 
 
 def is_retry(context: Mapping[str, Any]) -> bool:

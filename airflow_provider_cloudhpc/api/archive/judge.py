@@ -12,9 +12,9 @@ import posixpath
 import tarfile
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError
+from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.progress import format_bytes
 
 if TYPE_CHECKING:
@@ -41,6 +41,26 @@ class UnpackLimits:
     max_ratio: float = 200.0
     ratio_floor: int = 1 << 30
     allow_case_collisions: bool = False
+
+    def __post_init__(self) -> None:
+        """
+        Refuse what is no limit.
+
+        :raises CloudHPCValueError: one is no positive number, or no truth value where that is needed
+        """
+        for name, value in vars(self).items():
+            if name == "allow_case_collisions":
+                needed = "" if isinstance(value, bool) else "True or False"
+            elif name == "max_ratio":
+                needed = "" if _is_positive(value, int | float) else "a positive number"
+            else:
+                needed = "" if _is_positive(value, int) else "a positive whole number"
+            if needed:
+                raise CloudHPCValueError(f"{name} of the limits is {value!r}: {needed} is needed.")
+
+
+def _is_positive(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and value > 0
 
 
 class Judge:
@@ -80,7 +100,9 @@ class Judge:
             tar.members.clear()  # type: ignore[attr-defined]
             self.count += 1
             if self.count > self._limits.max_members:
-                raise self.refusal(f"it holds more than {self._limits.max_members} members (max_members)")
+                raise self.refusal(
+                    f"it holds more than {self._limits.max_members} members (raise max_members if you trust it)"
+                )
             name = self._clean(member.name)
             if not name and member.isdir():
                 continue
@@ -115,7 +137,9 @@ class Judge:
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:
             limit = format_bytes(self._max_bytes)
-            raise self.refusal(f"it unpacks to more than {limit} and looks like a bomb (limit {self._why_bytes})")
+            raise self.refusal(
+                f"it unpacks to more than {limit} and looks like a bomb (raise {self._why_bytes} if you trust it)"
+            )
 
     def _clean(self, name: str) -> str:
         """Give a name without ``.``, doubled and trailing slashes."""
@@ -143,7 +167,7 @@ class Judge:
         if there != name:
             raise self.refusal(
                 f"{name!r} and {there!r} differ in case only, and one would overwrite the other where that makes no "
-                "difference (allow_case_collisions)"
+                "difference (where it does, set allow_case_collisions)"
             )
         if kind != tarfile.DIRTYPE or there_kind != tarfile.DIRTYPE:
             raise self.refusal(f"{name!r} is in it twice")

@@ -18,8 +18,8 @@ import os
 import posixpath
 import stat
 import tarfile
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -29,7 +29,7 @@ from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCV
 from airflow_provider_cloudhpc.api.transfer.aside import file_aside, put_in_place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from airflow_provider_cloudhpc.api.progress import ProgressCallback
 
@@ -41,20 +41,20 @@ _TAR_BLOCK = 512
 @dataclass(frozen=True)
 class PackedArchive:
     """
-    What :func:`pack_folder` wrote.
+    What :func:`pack_folder` or :func:`pack_into` wrote.
 
-    :param path: the archive
-    :param size: its bytes
+    :param size: bytes of the archive
     :param content_size: bytes of the files in it
     :param members: number of files, folders and links in it
     :param skipped: sockets, pipes and devices that were left out, relative to the folder
+    :param path: the archive; None where it has no name
     """
 
-    path: Path
     size: int
     content_size: int
     members: int
     skipped: tuple[str, ...] = ()
+    path: Path | None = None
 
 
 def pack_folder(
@@ -67,7 +67,40 @@ def pack_folder(
     progress: ProgressCallback | None = None,
 ) -> PackedArchive:
     """
-    Pack a folder's content (no folder around it) into a ``.tar.gz``, in constant memory.
+    Pack a folder's content (no folder around it) into a ``.tar.gz`` of this name, whole or not at all.
+
+    :param target: the archive to write, outside of the folder; written aside, then renamed over what is there
+    :raises CloudHPCArchiveError: the archive could not be written, too; none is left then, and one that was there stays
+
+    Everything else is as with :func:`pack_into`.
+    """
+    archive = Path(target).absolute()
+    if is_within(os.path.realpath(os.fsencode(archive.parent)), os.path.realpath(os.fsencode(folder))):
+        raise CloudHPCValueError(f"The archive {str(archive)!r} must lie outside of the folder that it is made of.")
+    try:
+        with file_aside(archive) as raw:
+            packed = pack_into(
+                folder, raw, exclude=exclude, include_hidden=include_hidden, level=level, progress=progress
+            )
+            put_in_place(raw, archive)
+    except OSError as error:
+        raise CloudHPCArchiveError(
+            f"The archive {str(archive)!r} could not be written: {error.strerror or error}. Nothing of it was kept."
+        ) from None
+    return replace(packed, path=archive)
+
+
+def pack_into(
+    folder: str | os.PathLike[str],
+    archive: BinaryIO,
+    *,
+    exclude: Sequence[str] = (),
+    include_hidden: bool = False,
+    level: int = 3,
+    progress: ProgressCallback | None = None,
+) -> PackedArchive:
+    """
+    Pack a folder's content (no folder around it) as ``.tar.gz`` into an open file, in constant memory.
 
     Symbolic links stay links, and each must lead to something that is packed: one that leaves the folder would carry
     a file of this machine to the service unasked, one that leads nowhere there makes a run that bills and fails.
@@ -75,24 +108,23 @@ def pack_folder(
     taken as they are: which of them the platform's scripts trip over is for the preflight check to say.
 
     :param folder: what to pack
-    :param target: the archive to write, outside of the folder; written aside, then renamed over what is there
+    :param archive: where to write, buffered (an unbuffered file takes less than it is given when the disk is full, and
+        says so only in a number); stays open
     :param exclude: shell patterns of what to leave out: one with a slash is held against the path from the folder
         (``processor*/0``), one without against every single name (``*.orig``); a folder takes all that is in it along
     :param include_hidden: pack files and folders whose name starts with a dot too
     :param level: 1 to 3 (smallest); igzip takes about the same time for each, zlib twice as long for 3 as for 1
     :param progress: called with the bytes of content packed and those in all
-    :return: the archive and its totals
+    :return: the archive's totals
     :raises CloudHPCValueError: an argument is wrong, or there is nothing to pack
-    :raises CloudHPCArchiveError: a link is refused, a file could not be read, changed or vanished meanwhile, or the
-        archive could not be written; no archive is left then, and one that was there stays
+    :raises CloudHPCArchiveError: a link is refused, a file could not be read, changed or vanished meanwhile
+    :raises OSError: the archive could not be written
     """
-    root, archive = os.path.realpath(os.fsencode(folder)), Path(target).absolute()
+    root = os.path.realpath(os.fsencode(folder))
     if not 1 <= level <= 3:
         raise CloudHPCValueError(f"level must be 1, 2 or 3, not {level!r}.")
     if not os.path.isdir(root):  # noqa: PTH112  # a Path is text
         raise CloudHPCValueError(f"There is no folder {os.fspath(folder)!r} to pack.")
-    if is_within(os.path.realpath(os.fsencode(archive.parent)), root):
-        raise CloudHPCValueError(f"The archive {str(archive)!r} must lie outside of the folder that it is made of.")
 
     members, skipped = list_members(root, exclude, include_hidden)
     if not members:
@@ -103,16 +135,16 @@ def pack_folder(
     if skipped:
         log.warning("Not packed, since they are no files (sockets, pipes, devices): %s", ", ".join(skipped))
     total = sum(member.size for member in members)
-    with _written_aside(archive) as raw:
-        with closing(gzip_writer(raw, level)) as compressed:
-            out = _Blocks(compressed, total, progress)
-            for member in members:
-                _add(out, root, member)
-            # The end of an archive is two blocks of zeros.
-            out.write(bytes(2 * _TAR_BLOCK))
-            out.flush()
-        size = raw.tell()
-    return PackedArchive(archive, size, total, len(members), tuple(skipped))
+    begin = archive.tell()
+    with closing(gzip_writer(archive, level)) as compressed:
+        out = _Blocks(compressed, total, progress)
+        for member in members:
+            _add(out, root, member)
+        # The end of an archive is two blocks of zeros.
+        out.write(bytes(2 * _TAR_BLOCK))
+        out.flush()
+    archive.flush()
+    return PackedArchive(archive.tell() - begin, total, len(members), tuple(skipped))
 
 
 def _add(out: _Blocks, root: bytes, member: Member) -> None:
@@ -219,16 +251,3 @@ class _Blocks:
         self._used += size
         if self._used == BLOCK:
             self.flush()
-
-
-@contextmanager
-def _written_aside(target: Path) -> Iterator[BinaryIO]:
-    """Write a file under another name, and give it its own when all went well; else leave nothing."""
-    try:
-        with file_aside(target) as raw:
-            yield raw
-            put_in_place(raw, target)
-    except OSError as error:
-        raise CloudHPCArchiveError(
-            f"The archive {str(target)!r} could not be written: {error.strerror or error}. Nothing of it was kept."
-        ) from None

@@ -65,6 +65,7 @@ def unpack_archive(
     *,
     limits: UnpackLimits | None = None,
     replace: bool = False,
+    mark: tuple[str, str] | None = None,
     progress: ProgressCallback | None = None,
 ) -> UnpackedArchive:
     """
@@ -78,6 +79,8 @@ def unpack_archive(
     :param target_dir: the folder to make; may exist if it is empty
     :param limits: what is taken for a bomb; default :class:`UnpackLimits`
     :param replace: replace a folder that is there with all in it
+    :param mark: name and text (ASCII) of a file to be put into the folder in place of a member of that name: it is
+        there if and only if the folder is whole
     :param progress: called with the bytes of the archive read and those in all
     :return: the folder and its totals
     :raises CloudHPCValueError: the archive is not there, or the folder is and is not empty
@@ -109,6 +112,9 @@ def unpack_archive(
                 tar.extractall(content, members=judge.members(tar), filter="data")
                 judge.member = ""
                 _read_rest(tar)
+            if mark:
+                (content / mark[0]).unlink(missing_ok=True)
+                (content / mark[0]).write_text(mark[1], encoding="ascii")
             _move(content, target, staging / "old")
     except _DAMAGE as error:
         raise judge.refusal(_explain(error)) from None

@@ -10,13 +10,11 @@ begins again. What the store says of the object, its length and hash, decides wh
 from __future__ import annotations
 
 import filecmp
-import io
 import logging
-import os
 import random
 import stat
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -77,11 +75,10 @@ class Transfer:
         :raises CloudHPCTransferError: the store refused, the connection broke too often, the store holds other bytes
             than were sent, or the source changed meanwhile
         """
-        size = source.size
         progress = progress or ProgressLog(f"Uploading {source.name}", log)
         begun = time.monotonic()
-        done = self._persist(f"The upload of {source.name}", lambda: self._put(ask_url(), source, size, progress))
-        _say_total("Uploaded", source.name, done, size, time.monotonic() - begun)
+        done = self._persist(f"The upload of {source.name}", lambda: self._put(ask_url(), source, progress))
+        _say_total("Uploaded", source.name, done, done.size, time.monotonic() - begun)
         return done
 
     def download(
@@ -146,8 +143,9 @@ class Transfer:
         with source.open() as file:
             return hash_of(file, kind) == named[kind]
 
-    def _put(self, url: str, source: Source, size: int, progress: ProgressCallback) -> Transferred:
+    def _put(self, url: str, source: Source, progress: ProgressCallback) -> Transferred:
         with _source_errors():
+            before, size = source.stamp(), source.size
             opened = source.open()
         with opened as file:
             body = _Body(file, size, progress)
@@ -164,7 +162,10 @@ class Transfer:
             with response:
                 check_status(response, "PUT")
                 headers = response.headers
-            body.check_unchanged()
+        with _source_errors():
+            after = source.stamp()
+        if after != before:
+            raise _changed()
         named, proven = named_hashes(headers), None
         if body.checksum.kind in named:
             proven = named[body.checksum.kind] == body.checksum.value
@@ -248,7 +249,6 @@ class _Body:
         self.checksum = Checksum(cheapest())
         self._file, self._size, self._progress = file, size, progress
         self._sent = 0
-        self._stamp = self._modified()
 
     def __len__(self) -> int:
         return self._size
@@ -264,17 +264,6 @@ class _Body:
         self._sent += len(block)
         self._progress(self._sent, self._size)
         return block
-
-    def check_unchanged(self) -> None:
-        """Refuse a file that was written to while it was sent."""
-        if self._modified() != self._stamp:
-            raise _changed()
-
-    def _modified(self) -> tuple[int, int] | None:
-        with suppress(OSError, AttributeError, io.UnsupportedOperation):
-            info = os.fstat(self._file.fileno())
-            return info.st_mtime_ns, info.st_size
-        return None
 
 
 @contextmanager

@@ -698,6 +698,9 @@ class Brittle:
 
     name, size = "s3://bucket/upload.tar.gz", len(DATA)
 
+    def stamp(self) -> None:
+        """It is always the same."""
+
     def __init__(self, good: int, times: int) -> None:
         self.good, self.times = good, times
 
@@ -726,6 +729,16 @@ def test_a_source_that_cannot_be_read_for_a_while(store: Store, good: int) -> No
     assert done.proven
     assert store.data == DATA
     assert links.given == 3
+
+
+def test_a_file_that_is_another_at_the_next_try_is_sent_whole(store: Store, source: FileSource) -> None:
+    new = OTHER + OTHER
+    store.faults = [Fault(cut=MIB, before=lambda: source.path.write_bytes(new))]
+
+    done = transfer(read_timeout=2).upload(Links(store), source)
+
+    assert (done.size, done.proven) == (len(new), True)
+    assert store.data == new
 
 
 def test_a_source_that_cannot_be_read_at_all(store: Store) -> None:

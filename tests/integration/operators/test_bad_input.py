@@ -83,6 +83,17 @@ BAD = [
         ["check_output is 1.5"],
     ),
     (CloudHPCDownloadResultOperator, {"directory": "s3://b/x", "folder": "a", "extract": True}, ["extract"]),
+    *(
+        (CloudHPCDownloadResultOperator, {"directory": "/tmp/x", "folder": "a", "unpack_limits": limits}, words)
+        for limits, words in [
+            ({"ratio": 5}, ["unpack_limits is {'ratio': 5}", "max_ratio"]),
+            ("max_ratio", ["unpack_limits is 'max_ratio'"]),
+            ({"max_ratio": -1}, ["max_ratio of the limits is -1"]),
+            ({"max_members": True}, ["max_members of the limits is True"]),
+            ({"allow_case_collisions": 1}, ["allow_case_collisions of the limits is 1"]),
+        ]
+    ),
+    (CloudHPCUploadFileOperator, {"source": "/dev/zero"}, ["source is '/dev/zero'", "no file"]),
     (CloudHPCUploadFileOperator, {"source": "foo://bucket/key"}, ["source is 'foo://bucket/key'"]),
     (
         CloudHPCUploadFileOperator,

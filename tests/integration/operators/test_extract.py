@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +12,20 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_cloudhpc.api.archive import unpack
+from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.operators.storage import CloudHPCDownloadResultOperator
 from tests.integration.operators.airflow_task import AirflowTask
 
 
-def archive(content: bytes) -> bytes:
+def archive(content: bytes, *names: str) -> bytes:
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w:gz") as tar:
-        member = tarfile.TarInfo("result.txt")
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
+        for name in names or ["result.txt"]:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
     return made.getvalue()
 
 
@@ -65,3 +69,58 @@ def test_what_was_unpacked_of_it_is_left_as_it_is(fetch: Callable[..., Any], tmp
     (tmp_path / "FDS" / "mine.txt").write_text("a note")
     assert fetch() == [str(tmp_path / "FDS")]
     assert (tmp_path / "FDS" / "mine.txt").read_text() == "a note"
+
+
+def test_what_is_no_tar_stays_as_it_is_and_is_told(
+    cloudhpc: CloudHPCEmulator, fetch: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    cloudhpc.control.file("case/GRAPHS.zip", b"PK")
+
+    assert fetch() == [str(tmp_path / "FDS"), str(tmp_path / "GRAPHS.zip")]
+
+    assert "GRAPHS.zip stays as it is: only .tar.gz, .tgz, .tar are unpacked" in caplog.text
+
+
+def test_limits_can_be_raised_for_an_archive_that_is_trusted(
+    cloudhpc: CloudHPCEmulator, fetch: Callable[..., Any], tmp_path: Path
+) -> None:
+    cloudhpc.control.file("case/FDS.tar.gz", archive(b"1", "U", "u"))
+    with pytest.raises(CloudHPCArchiveError, match="set allow_case_collisions"):
+        fetch()
+
+    fetch(unpack_limits={"allow_case_collisions": True})
+
+    assert {path.name for path in (tmp_path / "FDS").iterdir()} >= {"U", "u"}
+
+
+def test_another_folder_of_that_name_never_passes_for_what_was_unpacked(
+    fetch: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A folder that is made anew likely gets the inode of the one that was deleted."""
+    fetch()
+    folder = tmp_path / "FDS"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "mine.txt").write_text("a note")
+
+    with pytest.raises(Exception, match="FDS"):
+        fetch()
+
+
+def test_a_try_that_died_when_it_had_unpacked_is_made_good(
+    fetch: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed as soon as the folder has its name: what would still be written then is not."""
+    real = unpack._move
+
+    def killed(*arguments: Any) -> None:
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unpack, "_move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetch()
+
+    assert fetch() == [str(tmp_path / "FDS")]

@@ -19,14 +19,17 @@ from botocore.config import Config
 from fsspec.implementations.memory import MemoryFileSystem
 from moto.server import ThreadedMotoServer
 
+from airflow_provider_cloudhpc import paths
 from airflow_provider_cloudhpc.api.errors import CloudHPCTransferError
+from airflow_provider_cloudhpc.api.transfer.signed_urls import Transfer
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.operators.storage import (
     CloudHPCDownloadResultOperator,
     CloudHPCUploadFileOperator,
     CloudHPCUploadFolderOperator,
 )
-from tests.integration.api.store import running_zeros
+from airflow_provider_cloudhpc.paths import open_source
+from tests.integration.api.store import Fault, running_store, running_zeros
 from tests.integration.operators.airflow_task import AirflowTask
 from tests.memory import peak_memory
 
@@ -159,6 +162,34 @@ def test_text_or_bytes_are_uploaded(emulator: CloudHPCEmulator, data: str | byte
     assert (sent["path"], sent["size"], sent["proof"]) == ("case/in.fds", len(content), "hash")
 
 
+@pytest.mark.parametrize("when", ["between two tries", "while it is sent"])
+@pytest.mark.parametrize("kind", ["s3", "memory"])
+def test_an_object_that_is_replaced_is_never_mixed(
+    emulator: CloudHPCEmulator, bucket: Bucket, box: ObjectStoragePath, kind: str, when: str
+) -> None:
+    """S3 refuses to go on with another object; where a storage does not, the object is looked at once more."""
+    new = DATA[::-1] + DATA
+    path = ObjectStoragePath(bucket.uri("FDS.tar.gz")) if kind == "s3" else box / "FDS.tar.gz"
+    path.write_bytes(DATA)
+    source, state = open_source(path), []
+
+    def progress(done: int, total: int | None) -> None:
+        if not state:
+            state.append(done)
+            path.write_bytes(new)
+
+    with running_store() as store:
+        if when == "between two tries":
+            store.faults = [Fault(status=500, before=lambda: path.write_bytes(new))]
+        send = Transfer(first_pause=0.01).upload
+        if when == "while it is sent" and kind == "memory":
+            with pytest.raises(CloudHPCTransferError, match="changed while it was sent"):
+                send(lambda: store.url, source, progress=progress)
+        else:
+            send(lambda: store.url, source, progress=progress if when == "while it is sent" else None)
+            assert store.data == new
+
+
 def test_text_comes_from_a_template(emulator: CloudHPCEmulator) -> None:
     task = AirflowTask(
         lambda: CloudHPCUploadFileOperator(
@@ -229,6 +260,20 @@ def test_a_result_is_put_whole(emulator: CloudHPCEmulator, bucket: Bucket, name:
 
     assert fetched == [bucket.uri(f"out/run 1/{name}")]
     assert bucket.get(f"out/run 1/{name}") == DATA
+
+
+def test_a_large_result_tells_how_far_it_is(
+    emulator: CloudHPCEmulator, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results(emulator)
+    told: list[tuple[int, int | None]] = []
+    monkeypatch.setattr(paths, "ProgressLog", lambda what, log: lambda done, total: told.append((done, total)))
+
+    download(bucket.uri("prefix"))
+
+    assert told == sorted(told)
+    assert len(told) > 2
+    assert told[-1] == (len(DATA), len(DATA))
 
 
 def test_a_result_is_put_into_memory(emulator: CloudHPCEmulator, box: ObjectStoragePath) -> None:
