@@ -45,7 +45,7 @@ def stop_simulation(context: Mapping[str, Any]) -> None:
         return
     ti = task_instance
     folder = mint_folder(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.max_tries)
-    active = find_settled(client, folder.__eq__, settle=SETTLE)
+    active = find_settled(client, folder.__eq__, where=f"folder {folder}", settle=SETTLE)
     if not active:
         log.info("Task %s has told of no simulation, and none is active in its own folder.", ti.task_id)
     stop_all(client, [simulation.id for simulation in active], StopSignal.SOFT)
@@ -73,7 +73,12 @@ def stop_simulations(context: Mapping[str, Any]) -> None:
     for conn_id in sorted(connections):
         try:
             client = CloudHPCHook(conn_id).get_conn()
-            found = find_settled(client, lambda folder: is_minted_by(folder, dag.dag_id, run_id), settle=SETTLE)
+            found = find_settled(
+                client,
+                lambda folder: is_minted_by(folder, dag.dag_id, run_id),
+                where=f"the folders of run {run_id}",
+                settle=SETTLE,
+            )
             log.info("Active simulations of run %s: %s", run_id, [simulation.id for simulation in found] or "none")
             stop_all(client, [simulation.id for simulation in found], StopSignal.SOFT)
         except CloudHPCError as error:  # other accounts may have some too

@@ -159,7 +159,7 @@ def stop_launching(
         return []
     try:
         settle = LATE_LAUNCH if isinstance(sys.exc_info()[1], AirflowTaskTimeout) else 0.0
-        found = find_settled(connect(), folder.__eq__, settle=settle)
+        found = find_settled(connect(), folder.__eq__, where=f"folder {folder}", settle=settle)
     except Exception as error:
         log.error(
             "The task was killed while its launch in folder %s was on its way, and it cannot be looked for: if it got "

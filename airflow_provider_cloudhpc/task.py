@@ -132,7 +132,7 @@ def read_texts(value: Any, what: str) -> list[str]:
     :raises CloudHPCValueError: naming the argument, the value and what is allowed
     """
     if isinstance(value, dict):
-        value = value.get("path")
+        value = value.get("path", value)
     values = [value] if isinstance(value, str) else value or ()
     if not isinstance(values, list | tuple | set | frozenset) or not all(isinstance(one, str) for one in values):
         raise CloudHPCValueError(f"{what} is {value!r}: a text or a list of texts is needed.")

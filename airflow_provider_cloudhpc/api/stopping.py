@@ -99,6 +99,7 @@ def find_settled(
     client: CloudHPCClient,
     is_wanted: Callable[[str], bool],
     *,
+    where: str,
     settle: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Simulation]:
@@ -109,17 +110,30 @@ def find_settled(
     ended one is seen: then nothing is on its way any more, as far as can be known.
 
     :param is_wanted: as for :func:`find_active`
+    :param where: what these folders are, for messages
     :param settle: seconds to look again at the most
+    :raises CloudHPCError: nothing could be listed; the message says that what is there may still bill
     """
     active: list[Simulation] = []
     for pause in pauses(settle):
         if pause:
-            log.info("No simulation is seen there yet; looking again in %.0f s.", pause)
+            log.info("No simulation is seen in %s yet; looking again in %.0f s.", where, pause)
             sleep(pause)
-        active = find_active(client, is_wanted)
-        if active or any(is_wanted(simulation.folder.strip("/")) for simulation in client.list_simulations()):
+        try:
+            active = find_active(client, is_wanted)
+            settled = bool(active) or any(is_wanted(one.folder.strip("/")) for one in client.list_simulations())
+        except CloudHPCError as error:
+            failure = error
             break
-    return active
+        if settled:
+            return active
+    else:
+        return active
+    failure.message = (
+        f"Whatever is active in {where} was NOT stopped and may be STILL BILLING: the account's simulations could not "
+        f"be listed. {failure.message}"
+    )
+    raise failure
 
 
 def wait_until_over(client: CloudHPCClient, simulation_id: int, *, deadline: float, poll_interval: float) -> None:
@@ -128,10 +142,14 @@ def wait_until_over(client: CloudHPCClient, simulation_id: int, *, deadline: flo
 
     :param deadline: ``time.monotonic()`` at which the wait is given up, seconds
     :param poll_interval: seconds between two looks
-    :raises CloudHPCError: it is still active at the deadline
+    :raises CloudHPCError: it is still active at the deadline, or could not be looked at
     """
     while True:
-        simulation = client.view_simulation_short(simulation_id)
+        try:
+            simulation = client.view_simulation_short(simulation_id)
+        except CloudHPCError as error:
+            failure = error
+            break
         ending = ending_of(simulation)
         if ending is not None:
             log.info("%s", ending.message)
@@ -143,3 +161,8 @@ def wait_until_over(client: CloudHPCClient, simulation_id: int, *, deadline: flo
                 "stop='hard' ends it at once and deletes its results."
             )
         time.sleep(min(poll_interval, max(0.0, deadline - time.monotonic())))
+    failure.message = (
+        f"Simulation {simulation_id} was sent a stop signal, and whether it is over could not be learned: it may be "
+        f"STILL BILLING ({client.simulation_page(simulation_id)}). {failure.message}"
+    )
+    raise failure

@@ -34,38 +34,37 @@ class LaunchRecord:
     Notes what a folder holds right before a launch in it, and tells it when the simulation's id is known.
 
     :param context: of the launching task
-    :param folder: storage folder of the launch
     :param is_new: whether the folder is this task's own and nothing can have run in it before: no call is needed then
     """
 
-    def __init__(self, context: Mapping[str, Any], folder: str, *, is_new: bool) -> None:
+    def __init__(self, context: Mapping[str, Any], *, is_new: bool) -> None:
         self._task_instance = context["ti"]
         self._store = context.get("task_state_store")
-        self._folder = folder
         self._is_new = is_new
         self._before: Any = [] if is_new else None
 
-    def note(self, client: CloudHPCClient) -> list[StorageItem] | None:
+    def note(self, client: CloudHPCClient, folder: str) -> list[StorageItem] | None:
         """
         Note what is there; to be called right before each post of a launch, kept for a retry that reattaches.
 
+        :param folder: storage folder of the launch
         :return: what is there, folders too; None where nobody was asked
         :raises CloudHPCError: it could not be learned
         """
         if self._is_new:
             return None
-        items = list_before_launch(client, self._folder)
+        items = list_before_launch(client, folder)
         self._before = [list(seen(item)) for item in items if not item.is_folder]
         if self._store is not None:
             self._store.set(RECORD_KEY, self._before)
         return items
 
-    def tell(self, simulation_id: int) -> None:
+    def tell(self, simulation_id: int, folder: str) -> None:
         """Push the record; what was there is None where a try that is not remembered launched."""
         before = self._before
         if before is None and self._store is not None:
             before = self._store.get(RECORD_KEY)
-        record = {SIMULATION_ID_KEY: simulation_id, "folder": self._folder, "before": before}
+        record = {SIMULATION_ID_KEY: simulation_id, "folder": folder, "before": before}
         self._task_instance.xcom_push(key=RECORD_KEY, value=record)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -160,7 +161,7 @@ def earlier_folders_of(folder: str, ownership: Ownership, context: Mapping[str, 
     """Give the folders that a task's launches had before Clears, its own or those of the upload before it."""
     ti, attempt = context["ti"], current_attempt(context)
     if ownership is Ownership.TASK:
-        return tuple(own_folder(context, generation) for generation in range(attempt.retries, attempt.max_tries))
+        return tuple(own_folder(context, generation) for generation in range(attempt.max_tries))
     minter = _find_minter(folder, context) if ownership is Ownership.RUN else None
     if minter is None:
         return ()
@@ -187,6 +188,7 @@ def launch(
 
     :param preflight: what a storage folder with which the run is known to fail does
     :param judge: decides about a simulation that ended before a retry; None: a retry takes it as it is
+    :return: the simulation, with its folder
     :raises AirflowFailException: a person has to look, or an argument is wrong
     :raises CloudHPCError: nothing was started, or nothing could be learned; a retry goes on from here
     """
@@ -213,33 +215,32 @@ def launch(
                 request.folder,
             )
         # In a folder that this run minted nothing has run before the task's first try.
-        record = LaunchRecord(
-            context, request.folder, is_new=ownership is not Ownership.NAMED and context["ti"].try_number == 1
-        )
+        record = LaunchRecord(context, is_new=ownership is not Ownership.NAMED and context["ti"].try_number == 1)
 
         def before_post() -> None:
             prepare()
-            check_folder_before(preflight, request, lambda: record.note(client))
+            check_folder_before(preflight, request, lambda: record.note(client, request.folder))
 
         def judge_and_note(simulation: Simulation) -> LaunchRequest | None:
             following = None if judge is None else judge(simulation)
             if following is not None:  # a launch without preparation, in a folder that holds the failed run's files
-                record.note(client)
+                record.note(client, following.folder)
             return following
 
         launcher = Launcher(client, store, prepare=before_post, judge=judge_and_note, stop_signal=stop_signal)
         try:
             launched = launcher.run(machine)
+            launched = replace(launched, folder=launched.folder or request.folder)
         except CloudHPCLaunchError as error:
             message = str(error)
         else:
-            record.tell(launched.simulation_id)
+            record.tell(launched.simulation_id, launched.folder)
             page = client.simulation_page(launched.simulation_id)
             said = {
                 How.LAUNCHED: "is started",
                 How.REATTACHED: "was started by an earlier try: this one goes on with it",
                 How.ADOPTED: "is taken as this task's",
             }[launched.how]
-            log.info("Simulation %d %s in folder %s: %s", launched.simulation_id, said, request.folder, page)
+            log.info("Simulation %d %s in folder %s: %s", launched.simulation_id, said, launched.folder, page)
             return launched
     raise AirflowFailException(message)

@@ -37,18 +37,20 @@ class Relaunch:
     on_failure: bool = False
 
     @classmethod
-    def read(cls, ram: str, ram_ladder: Any, relaunch_on_failure: bool) -> Relaunch:
+    def read(cls, ram: str, ram_ladder: Any, relaunch_on_failure: Any) -> Relaunch:
         """
         Read an operator's arguments.
 
-        :raises CloudHPCValueError: the ladder is none, or does not have that rung
+        :raises CloudHPCValueError: the ladder is none, or does not have that rung; or a value is no bool
         """
+        if not isinstance(relaunch_on_failure, bool):  # "false" would launch, and bill
+            raise CloudHPCValueError(f"relaunch_on_failure is {relaunch_on_failure!r}: True or False is needed.")
         ladder = tuple(read_texts(ram_ladder, "ram_ladder"))
         if len(set(ladder)) < len(ladder):
             raise CloudHPCValueError(f"ram_ladder is {list(ladder)}: each tier can be in it once.")
         if ladder and ram not in ladder:
             raise CloudHPCValueError(f"ram is {ram!r}: with a ram_ladder, one of {', '.join(ladder)} is needed.")
-        return cls(ram, ladder, bool(relaunch_on_failure))
+        return cls(ram, ladder, relaunch_on_failure)
 
     def next_ram(self, examined: Examined) -> str | None:
         """

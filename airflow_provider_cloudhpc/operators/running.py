@@ -224,7 +224,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             stop_signal=given.stop_on_kill.signal or StopSignal.SOFT,
         )
         simulation_id = self._simulation_id = launched.simulation_id
-        self.tell_simulation(context, simulation_id, request.folder)
+        self.tell_simulation(context, simulation_id, launched.folder)
         now = time.time()
         started = begin_wait(context, simulation_id, now)
         deadline = None if given.timeout is None else started + given.timeout
@@ -300,7 +300,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         if source is not None and is_local(source):
             machine = {"script": request.script, "cpu": request.cpu, "ram": request.ram}
             check_before(self.preflight, source, **machine, exclude=given.exclude)
-        check_offered(client, request)
+        check_offered(client, request, rungs=given.relaunch.ladder)
         if is_folder:
             upload_folder(client, source, request.folder, exclude=given.exclude, maybe_there=retried)
         elif source is not None:
@@ -334,7 +334,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         if ram is None:
             return None
         self.log.warning("%s Launching again, on %r.", examined.ending.message, ram)
-        return replace(given.request, ram=ram)
+        return replace(given.request, ram=ram, folder=simulation.folder.strip("/"))
 
     def _conclude(self, context: Mapping[str, Any], ending: Ending) -> dict[str, Any]:
         if ending.kind is EndingKind.STOPPED and (why := told_of_own_stop(context, ending.simulation_id)):

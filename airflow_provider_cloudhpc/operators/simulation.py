@@ -150,7 +150,7 @@ class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             prepare=lambda: check_offered(client, request),
             stop_signal=StopSignal.SOFT,
         )
-        self.tell_simulation(context, launched.simulation_id, request.folder)
+        self.tell_simulation(context, launched.simulation_id, launched.folder)
         return launched.simulation_id
 
 
@@ -227,7 +227,9 @@ class CloudHPCStopSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             self.tell_simulation(context, simulation_id)
             candidates = [simulation_id]
         else:
-            candidates = [simulation.id for simulation in find_settled(client, (folder or "").__eq__, settle=settle)]
+            where = f"folder {folder!r}"
+            active = find_settled(client, (folder or "").__eq__, where=where, settle=settle)
+            candidates = [simulation.id for simulation in active]
             self.log.info("Active simulations in folder %s: %s", folder, candidates or "none")
         stopped = stop_all(client, candidates, policy.signal)
         if self.wait and stopped:

@@ -69,7 +69,7 @@ class LaunchMachine:
     :param attempt: Airflow's counters of this try
     :param ownership: whose the folder is
     :param remembers: whether what is saved is there again at the next try
-    :param earlier_folders: folders that this task had before Clears, where nothing is remembered
+    :param earlier_folders: folders that this task had before Clears
     :param adopt: take this simulation in place of a launch
     :param judges: whether a simulation that has ended is judged before a retry takes it
     :param settle: seconds to look for a launch that is not seen
@@ -139,7 +139,7 @@ class LaunchMachine:
         yield Save(state, vital=True)
         answer = yield Post(state.request)
         if answer.simulation_id is not None:
-            return (yield from self._take(answer.simulation_id, How.LAUNCHED))
+            return (yield from self._take(answer.simulation_id, How.LAUNCHED, folder=state.request.folder))
         if answer.started is False:
             if not again:  # after a first post whose answer was lost, the doubt about that one stays
                 yield Save(replace(state, phase=Phase.IDLE))
@@ -154,7 +154,7 @@ class LaunchMachine:
     def _after_launch(self, simulation_id: int, state: LaunchState, verdict: Verdict) -> Steps:
         if verdict is Verdict.RETRY:
             yield Save(replace(state, attempt=self.attempt))
-            return (yield from self._reattach(simulation_id))
+            return (yield from self._reattach(simulation_id, folder=state.request.folder))
         simulation = yield Look(simulation_id)
         is_active = simulation is not None and not simulation.is_terminal
         if verdict is Verdict.CLEAR:
@@ -164,7 +164,7 @@ class LaunchMachine:
         # From here on Airflow's counters are clear again: a Clear will be seen as one.
         yield Save(replace(state, attempt=self.attempt))
         if is_active:
-            return Launched(simulation_id, How.REATTACHED)
+            return self._launched(simulation_id, How.REATTACHED, state.request.folder)
         raise self._unsure(simulation_id)
 
     def _after_post(self, state: LaunchState, verdict: Verdict) -> Steps:
@@ -216,14 +216,14 @@ class LaunchMachine:
             raise self._unsure(simulation.id)
         return (yield from self._reattach(simulation.id, simulation))
 
-    def _reattach(self, simulation_id: int, simulation: Simulation | None = None) -> Steps:
+    def _reattach(self, simulation_id: int, simulation: Simulation | None = None, folder: str = "") -> Steps:
         if self.judges:
             simulation = simulation or (yield Look(simulation_id))
             if simulation is not None and simulation.is_terminal:
                 request = yield Judge(simulation)
                 if request is not None:
                     return (yield from self._start(simulation_id, request))
-        return Launched(simulation_id, How.REATTACHED)
+        return self._launched(simulation_id, How.REATTACHED, folder)
 
     # -- looking, deciding ----------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class LaunchMachine:
         active = tuple(simulation for simulation in found if not simulation.is_terminal)
         if self.ownership is not Ownership.NAMED:
             others = tuple(simulation.id for simulation in active if simulation.id != found[0].id)
-            return (yield from self._take(found[0].id, How.ADOPTED, others))
+            return (yield from self._take(found[0].id, How.ADOPTED, others, found[0].folder.strip("/")))
         if self.on_conflict is OnConflict.ADOPT_ACTIVE and len(found) == len(active) == 1:
             return (yield from self._take(found[0].id, How.ADOPTED))
         raise self._conflict("got, while the launch's answer was lost,", found)
@@ -270,21 +270,27 @@ class LaunchMachine:
             f"(on_ambiguous='relaunch' does that by itself.){f' {lost}' if lost else ''}"
         )
 
-    def _take(self, simulation_id: int, how: How, others: tuple[int, ...] = ()) -> Steps:
-        yield Save(LaunchState(Phase.LAUNCHED, self.attempt, self.request, simulation_id=simulation_id))
-        return Launched(simulation_id, how, others)
+    def _take(self, simulation_id: int, how: How, others: tuple[int, ...] = (), folder: str = "") -> Steps:
+        request = replace(self.request, folder=folder or self.request.folder)
+        yield Save(LaunchState(Phase.LAUNCHED, self.attempt, request, simulation_id=simulation_id))
+        return self._launched(simulation_id, how, folder, others)
+
+    def _launched(self, simulation_id: int, how: How, folder: str = "", others: tuple[int, ...] = ()) -> Launched:
+        return Launched(simulation_id, how, others, "" if folder == self.request.folder else folder)
 
     def _take_given(self, simulation_id: int) -> Steps:
         simulation = yield Look(simulation_id)
         if simulation is None:
             raise CloudHPCLaunchError(f"adopt is {simulation_id}: there is no such simulation. Nothing was launched.")
-        if simulation.folder.strip("/") != self.request.folder:
+        folder = simulation.folder.strip("/")
+        # What an error of a try before a Clear said to adopt is in the folder that the task had then.
+        if folder not in (self.request.folder, *self.earlier_folders):
             raise CloudHPCLaunchError(
                 f"adopt is {simulation_id}: that simulation is in folder {simulation.folder!r}, this task's folder is "
                 f"{self.request.folder!r}. Nothing was launched.",
                 [simulation],
             )
-        return (yield from self._take(simulation_id, How.ADOPTED))
+        return (yield from self._take(simulation_id, How.ADOPTED, folder=folder))
 
     def _conflict(self, what: str, candidates: Sequence[Simulation]) -> CloudHPCLaunchError:
         listed = "; ".join(f"{found.id} ({found.status_name}, {found.script})" for found in candidates)

@@ -65,12 +65,15 @@ def build_request(
     )
 
 
-def check_offered(client: CloudHPCClient, request: LaunchRequest, *, ask_all: bool = False) -> None:
+def check_offered(
+    client: CloudHPCClient, request: LaunchRequest, *, rungs: Sequence[str] = (), ask_all: bool = False
+) -> None:
     """
     Check that the account is offered what a launch asks for.
 
     Asks ``GET /simulation/view-{cpu,ram,scripts}`` only for a value that is not shipped as known.
 
+    :param rungs: RAM tiers that may be asked for later
     :param ask_all: ask the account for every list, as after a refusal
     :raises CloudHPCValueError: naming the argument, the value and the near ones
     """
@@ -78,6 +81,7 @@ def check_offered(client: CloudHPCClient, request: LaunchRequest, *, ask_all: bo
         ("cpu", request.cpu, CPU_COUNTS, client.view_cpu),
         ("ram", request.ram, RAM_TIERS, client.view_ram),
         ("script", request.script, SCRIPTS, client.view_scripts),
+        *(("ram_ladder", rung, RAM_TIERS, client.view_ram) for rung in rungs),
     )
     for what, value, known, ask in questions:
         if value in known and not ask_all:

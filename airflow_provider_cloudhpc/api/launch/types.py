@@ -233,8 +233,10 @@ class Launched:
     The end of a launch.
 
     :param others: further simulations that are ours too and should not be; they may bill
+    :param folder: where it is, if that is another one than was asked for: taken from before a Clear; else ""
     """
 
     simulation_id: int
     how: How
     others: tuple[int, ...] = ()
+    folder: str = ""

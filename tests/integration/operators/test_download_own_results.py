@@ -52,10 +52,10 @@ class Run:
 
     def launch(self, folder: str, result: bytes | None, *, task: str = "add", is_new: bool = False) -> int:
         """Launch in a folder; the simulation runs until :meth:`finish`."""
-        record = self._record(task, folder, is_new)
-        record.note(self.client)
+        record = self._record(task, is_new)
+        record.note(self.client, folder)
         simulation_id = self.client.add_simulation(LaunchRequest(2, "highcpu", "custom-script", folder))
-        record.tell(simulation_id)
+        record.tell(simulation_id, folder)
         if result is not None:
             self.finish(simulation_id, result)
         return simulation_id
@@ -63,13 +63,13 @@ class Run:
     def reattach(self, folder: str, simulation_id: int, task: str = "add") -> None:
         """A later try of the launching task: its XComs are gone, what it kept is not."""
         del self.pushed[task]
-        self._record(task, folder, False).tell(simulation_id)
+        self._record(task, False).tell(simulation_id, folder)
 
     def finish(self, simulation_id: int, result: bytes, name: str = "FDS.tar.gz") -> None:
         self.emulator.control.jump(60)
         self.emulator.control.finish(simulation_id, results={name: result})
 
-    def _record(self, task: str, folder: str, is_new: bool) -> LaunchRecord:
+    def _record(self, task: str, is_new: bool) -> LaunchRecord:
         run = self
 
         class Instance:
@@ -78,7 +78,7 @@ class Run:
                 run.pushed[task] = json.dumps(value)
 
         context = {"ti": Instance(), **({"task_state_store": self.store} if self.remembers else {})}
-        return LaunchRecord(context, folder, is_new=is_new)
+        return LaunchRecord(context, is_new=is_new)
 
     def download(self, directory: Path, simulation_id: Any, **more: Any) -> dict[str, bytes]:
         """Fetch a simulation's results; give the files by name."""

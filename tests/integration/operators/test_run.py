@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -200,6 +201,15 @@ def test_out_of_memory_climbs_the_ladder(
     assert cloudhpc.ledger.count("POST /storage/upload-url") == 1
 
 
+def test_a_rung_that_is_not_offered_is_found_before_anything_is_billed(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask]
+) -> None:
+    with pytest.raises(AirflowFailException, match="ram_ladder is 'hihgmem': this account is not offered it"):
+        task(ram_ladder=["highcpu", "standard", "hihgmem"]).run()
+    assert cloudhpc.ledger.launches == []
+    assert cloudhpc.control.files() == []
+
+
 @pytest.mark.parametrize("remembers", [True, False])
 def test_a_failure_that_is_no_lack_of_memory_climbs_nothing(
     cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], remembers: bool
@@ -209,6 +219,40 @@ def test_a_failure_that_is_no_lack_of_memory_climbs_nothing(
     with pytest.raises(AirflowFailException):
         made.run()
     assert len(cloudhpc.ledger.launches) == 1
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+@pytest.mark.parametrize("ending", ["completed", "out of memory"])
+def test_what_a_lost_answer_left_is_taken_by_adopt_and_a_clear_as_the_message_says(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], ending: str, remembers: bool
+) -> None:
+    """A Clear mints another folder; what is adopted, and what follows it, stays where its case is."""
+    at_once(cloudhpc, output=OUT_OF_MEMORY if ending == "out of memory" else "done", times=1)
+    at_once(cloudhpc)
+    cloudhpc.control.fault("late_effect", "POST simulation/add", after=3)
+    made = task(remembers=remembers)
+    with pytest.raises(AirflowFailException, match="set adopt=<its id> and clear this task"):
+        made.run()
+    while not cloudhpc.ledger.launches:
+        time.sleep(0.1)
+    (late,) = cloudhpc.ledger.launches
+    adopting = task(adopt=late.id, remembers=remembers, ram_ladder=["highcpu", "standard"])
+    adopting.store, adopting.instance = made.store, made.instance
+    if ending == "completed":
+        assert adopting.clear()["id"] == late.id
+        assert len(cloudhpc.ledger.launches) == 1
+    else:
+        with pytest.raises(CloudHPCSimulationFailedError, match="launches again, on 'standard'"):
+            adopting.clear()
+        going_on = task(remembers=True, ram_ladder=["highcpu", "standard"])
+        going_on.store, going_on.instance = made.store, made.instance
+        if not remembers:
+            return
+        assert going_on.retry()["status"] == "COMPLETED"
+        assert [launch.ram for launch in cloudhpc.ledger.launches] == ["highcpu", "standard"]
+    assert {launch.folder for launch in cloudhpc.ledger.launches} == {late.folder}
+    assert made.instance.xcoms["folder"] == late.folder
+    assert made.instance.xcoms["cloudhpc_launch_record"]["folder"] == late.folder
 
 
 @pytest.mark.parametrize("timeout", [timedelta(seconds=0.5), "0.5"])
@@ -336,6 +380,9 @@ def test_where_airflow_does_not_say_what_happened_nothing_is_stopped(
         ({"script": "ubuntu-2404-static", "timeout": 60}, "Set both"),
         ({"ram_ladder": ["standard", "highmem"]}, "ram is 'highcpu'"),
         ({"ram_ladder": ["highcpu", "standard", "highcpu"]}, "each tier can be in it once"),
+        ({"ram_ladder": {"highcpu": "standard"}}, "ram_ladder is {'highcpu': 'standard'}"),
+        ({"relaunch_on_failure": "false"}, "relaunch_on_failure is 'false': True or False is needed"),
+        ({"relaunch_on_failure": 1}, "relaunch_on_failure is 1"),
         ({"stop_on_kill": "never"}, "stop_on_kill is 'never'"),
         ({"cpu": "two"}, "cpu is 'two'"),
     ],

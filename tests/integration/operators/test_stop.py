@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_cloudhpc.api.errors import CloudHPCError
+from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCQuotaError
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.operators.simulation import CloudHPCStopSimulationOperator
 from tests.integration.operators.airflow_task import AirflowTask
@@ -103,3 +103,23 @@ def test_one_that_does_not_stop_keeps_the_others_from_nothing(cloudhpc: CloudHPC
     (left,) = {first, second, third} - set(stopped)
     assert f"Simulation {left} was NOT stopped" in str(failure.value)
     assert f"Stopped: {', '.join(map(str, [one.id for one in cloudhpc.ledger.stops]))}" in str(failure.value)
+
+
+@pytest.mark.parametrize("endpoint", ["GET *", "PUT *"])
+@pytest.mark.parametrize("what", ["simulation_id", "folder"])
+def test_where_the_account_s_calls_are_used_up_it_says_that_it_bills(
+    cloudhpc: CloudHPCEmulator, what: str, endpoint: str
+) -> None:
+    simulation_id = running(cloudhpc)
+    given = {"simulation_id": simulation_id} if what == "simulation_id" else {"folder": "case", "settle": 0}
+    cloudhpc.control.fault("quota", endpoint, times=None)
+    with pytest.raises(CloudHPCQuotaError, match=r"(10\d\d\d was|in folder 'case' was) NOT stopped .*STILL BILLING"):
+        stop(**given)
+
+
+def test_a_wait_for_the_stop_that_loses_sight_says_that_it_may_bill(cloudhpc: CloudHPCEmulator) -> None:
+    cloudhpc.control.settings(soft_stop_seconds=60)
+    simulation_id = running(cloudhpc)
+    cloudhpc.control.fault("quota", "GET *", times=None, skip=1)
+    with pytest.raises(CloudHPCQuotaError, match=f"{simulation_id} was sent a stop signal.*STILL BILLING"):
+        stop(simulation_id=simulation_id, wait=True)
