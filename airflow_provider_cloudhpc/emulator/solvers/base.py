@@ -11,9 +11,6 @@ from typing import Protocol
 
 GIB = 1024**3
 
-#: Directory inside the working directory for the emulator's own files; never part of a result.
-PRIVATE = ".cloudhpc"
-
 #: Exit codes a run ends with that no process gave: the case was refused before a solver started.
 REFUSED = 2
 
@@ -69,6 +66,11 @@ class Case:
         """Visible files right in the folder that match any of the patterns (``*.inp``), sorted by name."""
         found = {p for pattern in patterns for p in self.workdir.glob(pattern) if p.is_file()}
         return sorted(p for p in found if not p.name.startswith("."))
+
+    @property
+    def private(self) -> Path:
+        """Directory for the emulator's own files: beside the folder, which is the script's to fill and to clean."""
+        return self.workdir.with_name(f"{self.workdir.name}-private")
 
     @property
     def banner(self) -> str:

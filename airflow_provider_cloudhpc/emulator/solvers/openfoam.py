@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_cloudhpc.emulator.solvers.base import PRIVATE
 from airflow_provider_cloudhpc.emulator.solvers.machine import processes
 from airflow_provider_cloudhpc.emulator.solvers.process import ProcessRun
 from airflow_provider_cloudhpc.emulator.solvers.results import pack
@@ -70,7 +69,7 @@ def _environment(case: Case) -> dict[str, str]:
     if "WM_PROJECT_DIR" in kept:
         kept["PATH"] = os.environ["PATH"]
     else:  # Debian leaves out the functions that every Allrun sources
-        root = case.workdir / PRIVATE / "openfoam"
+        root = case.private / "openfoam"
         (root / "bin/tools").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_FUNCTIONS, root / "bin/tools/RunFunctions")
         if not (root / "etc").exists():

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_cloudhpc.emulator.solvers import supervisor
-from airflow_provider_cloudhpc.emulator.solvers.base import GIB, PRIVATE, Case
+from airflow_provider_cloudhpc.emulator.solvers.base import GIB, Case
 from airflow_provider_cloudhpc.emulator.solvers.machine import memory_bytes
 from airflow_provider_cloudhpc.emulator.solvers.results import changed, pack, snapshot
 
@@ -71,7 +71,7 @@ class ProcessRun:
         self._verdict: str | None = None
         self._code: int | None = None
         self._lock = threading.RLock()
-        self._log_dir = case.workdir / PRIVATE / "log"
+        self._log_dir = case.private / "log"
         self._log_dir.mkdir(parents=True, exist_ok=True)
         for old in self._log_dir.iterdir():
             old.unlink()

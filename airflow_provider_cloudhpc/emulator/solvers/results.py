@@ -10,8 +10,6 @@ import stat
 import tarfile
 from typing import IO, TYPE_CHECKING
 
-from airflow_provider_cloudhpc.emulator.solvers.base import PRIVATE
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -22,15 +20,13 @@ Snapshot = dict[str, tuple[int, int]]
 
 def snapshot(root: Path) -> Snapshot:
     """
-    Look at all regular files below a directory, without the emulator's own; symbolic links are not followed.
+    Look at all regular files below a directory; symbolic links are not followed.
 
     :param root: directory
     :return: what is there
     """
     found: Snapshot = {}
-    for directory, names, files in os.walk(root):
-        if PRIVATE in names:
-            names.remove(PRIVATE)
+    for directory, _, files in os.walk(root):
         for name in files:
             path = os.path.join(directory, name)  # noqa: PTH118 (many files: no Path for each)
             with contextlib.suppress(OSError):

@@ -5,12 +5,13 @@ Runs one command so that nothing of it outlives the emulator: a program of its o
 Its standard input is a lifeline: end of file (the emulator closed it, ended or was killed with -9) kills the command
 with all that it started. A line ``soft TERM_AFTER KILL_AFTER`` (seconds) asks it to end: SIGTERM, later SIGKILL.
 
-The supervisor adopts orphans (``PR_SET_CHILD_SUBREAPER``), so a process that daemonised itself is found too. A
-parent-death signal for the supervisor itself would not do: Linux sends it when the *thread* that started it ends.
+The supervisor adopts orphans (``PR_SET_CHILD_SUBREAPER``), so a process that daemonised itself is found too. It is two
+processes: where one is killed (by a kernel short of memory, by the command, which knows its parent), the other cleans
+up. A parent-death signal would not do for them: Linux sends it when the *thread* that started them ends.
 
 SPEC is a JSON object: ``command`` (list), ``cwd``, ``env`` (dict), ``log_dir`` and ``limits`` (the fields of
 :class:`~airflow_provider_cloudhpc.emulator.solvers.base.Limits`). The last thing it writes to standard output is
-``{"code": int, "reason": "exit"|"soft"|"killed"|"wall"|"memory"|"processes"}``.
+``{"code": int, "reason": "exit"|"soft"|"killed"|"wall"|"memory"|"processes"|"lost"}``.
 
 It imports the standard library only and runs isolated (``-I -S``): starting one costs some 20 ms.
 """
@@ -26,6 +27,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,27 @@ def descendants(pid: int | None = None) -> list[int]:
     return found
 
 
+def kill_descendants(reap: Callable[[], None]) -> None:
+    """
+    Kill all processes below this one, until none is left (bounded: 30 s).
+
+    :param reap: waits for those that have ended
+    """
+    give_up = time.monotonic() + 30
+    while (below := descendants()) and time.monotonic() < give_up:
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        reap()
+        time.sleep(0.005)
+
+
+def _reap_all() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def _resident_bytes(pids: list[int]) -> int:
     total = 0
     for pid in pids:
@@ -102,15 +125,16 @@ class Supervisor:
     One command at work.
 
     :param spec: see the module
+    :param parent: process id of the other half of the supervisor
     """
 
-    def __init__(self, spec: dict[str, Any]) -> None:
+    def __init__(self, spec: dict[str, Any], parent: int) -> None:
         self.spec = spec
         self.limits: dict[str, int] = spec["limits"]
         self.log = BoundedLog(Path(spec["log_dir"]))
         self.code: int | None = None
         self.reason = "exit"
-        self._parent = os.getppid()
+        self._parent = parent
         self._deadline = time.monotonic() + self.limits["wall_seconds"]
         self._soft: tuple[float, float] | None = None
 
@@ -194,7 +218,7 @@ class Supervisor:
         now = time.monotonic()
         below = descendants()
         if os.getppid() != self._parent:
-            self._end("killed")
+            self._end("lost")
         elif now > self._deadline:
             self._end("wall")
         elif _resident_bytes(below) > self.limits["memory_bytes"]:
@@ -215,29 +239,28 @@ class Supervisor:
             self.code = -signal.SIGKILL
 
     def _kill_all(self) -> None:
-        """Kill the command's group and every descendant, until none is left (bounded: 5 s)."""
-        give_up = time.monotonic() + 5
-        while time.monotonic() < give_up:
-            if self.code is None:
-                # Its id cannot have been given to another process: it was not waited for.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._main, signal.SIGKILL)
-            below = descendants()
-            for pid in below:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self._reap()
-            if not below:
-                return
-            time.sleep(0.01)
+        """Kill the command's group and every descendant, until none is left."""
+        if self.code is None:
+            # Its id cannot have been given to another process: it was not waited for.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._main, signal.SIGKILL)
+        kill_descendants(self._reap)
 
 
 def main() -> None:
     """Run what the first argument describes."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # only the lifeline ends it, so that it always cleans up
-    supervisor = Supervisor(json.loads(sys.argv[1]))
+    parent = os.getpid()
+    worker = os.fork()
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    if worker:
+        os.close(0)  # the lifeline and the answer are the worker's
+        os.close(1)
+        os.waitpid(worker, 0)
+        kill_descendants(_reap_all)
+        return
+    supervisor = Supervisor(json.loads(sys.argv[1]), parent)
     supervisor.run()
     with contextlib.suppress(BrokenPipeError):
         os.write(1, json.dumps({"code": supervisor.code, "reason": supervisor.reason}).encode())

@@ -108,7 +108,17 @@ def test_output_of_a_chatty_script_stays_bounded(start):
     assert "\nbegin\n" in output
     assert output.endswith("finish\n@@@ END\n")
     assert "bytes left out]" in output
-    assert sum(path.stat().st_size for path in (run.case.workdir / ".cloudhpc").rglob("*") if path.is_file()) < MIB
+    kept = run.case.private.rglob("*")
+    assert sum(path.stat().st_size for path in kept if path.is_file()) < MIB
+
+
+def test_a_script_that_cleans_its_folder_keeps_its_output_and_may_name_its_files_as_it_likes(start, tmp_path):
+    script = "cat .cloudhpc; echo begin; rm -rf .[!.]* *; echo x > .cloudhpc; head -c 2000000 /dev/zero; echo finish"
+    run = start("custom-script", {"job.sh": script, ".cloudhpc": "mine\n"})
+    assert ended(run) == 0
+    assert "\nmine\nbegin\n" in run.output()
+    assert run.output().endswith("finish\n@@@ END\n")
+    assert members(run, tmp_path / "results")[".cloudhpc"] == b"x\n"
 
 
 def test_what_was_left_out_is_counted(start):

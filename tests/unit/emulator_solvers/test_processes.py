@@ -185,15 +185,19 @@ def test_the_end_of_the_thread_that_started_it_is_not_the_end_of_the_run(start):
     assert ended(runs[0]) == 0
 
 
-def test_a_supervisor_that_is_killed_takes_the_script_with_it(start):
-    run = start("custom-script", {"job.sh": "echo $$ > pids; echo ready; sleep 987"})
-    until(lambda: "ready" in run.output())
-    pid = int((run.case.workdir / "pids").read_text())
-    os.kill(run.pid, signal.SIGKILL)
+@pytest.mark.parametrize("killer", ["run", "script"])
+def test_a_supervisor_that_is_killed_takes_the_whole_family_with_it(start, killer):
+    """By anybody: the kernel that is short of memory, or the script itself, which only sees its parent."""
+    then = "while [ ! -e go ]; do sleep 0.02; done; kill -9 $PPID; sleep 987" if killer == "script" else "sleep 987"
+    run = start("custom-script", {"job.sh": FAMILY + then})
+    pids = family(run.case.workdir)
+    if killer == "run":
+        os.kill(run.pid, signal.SIGKILL)
+    (run.case.workdir / "go").touch()
     assert ended(run) == -9
     assert run.failed
     assert "the machine was lost" in run.output()
-    gone([pid])
+    gone(pids)
 
 
 def test_a_script_that_closes_its_output_goes_on(start):
