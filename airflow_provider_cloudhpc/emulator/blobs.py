@@ -65,8 +65,13 @@ class BlobWriter:
         self.size += len(block)
 
     def finish(self, now: float, content_type: str) -> Blob:
-        """The whole blob."""
+        """
+        The whole blob.
+
+        :raises FileNotFoundError: where everything was thrown away while it was written
+        """
         self._file.close()
+        self._path.stat()
         return Blob(
             self._path, self.size, self._crc.to_bytes(4, "big"), self._md5.digest(), now, self._generation, content_type
         )

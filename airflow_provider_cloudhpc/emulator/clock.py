@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
+#: Time ends here: dates have four digits for the year.
+_END = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 #: The service does not name the time zone of its dates. Ours differs from UTC, so that nobody relies on that.
 SERVER_TIME_ZONE = timezone(timedelta(hours=1))
 
@@ -22,9 +25,10 @@ class VirtualClock:
     """
 
     def __init__(self, speed: float = 1.0) -> None:
-        self._speed = speed
         self._virtual = time.time()
         self._real = time.monotonic()
+        self._speed = 1.0
+        self.speed = speed
 
     @property
     def speed(self) -> float:
@@ -35,22 +39,26 @@ class VirtualClock:
     def speed(self, value: float) -> None:
         if value < 0:
             raise ValueError(f"clock speed {value} is negative: time does not run backwards here")
+        if not math.isfinite(value):
+            raise ValueError(f"clock speed {value} is no speed")
         self._virtual, self._real = self.now(), time.monotonic()
         self._speed = value
 
     def now(self) -> float:
         """The time, in seconds since the epoch."""
-        return self._virtual + (time.monotonic() - self._real) * self._speed
+        return min(_END, self._virtual + (time.monotonic() - self._real) * self._speed)
 
     def jump(self, seconds: float) -> None:
         """
         Move forward at once.
 
         :param seconds: virtual seconds, not negative
-        :raises ValueError: for a jump into the past
+        :raises ValueError: for a jump into the past, and for one beyond the year 9998
         """
         if seconds < 0:
             raise ValueError(f"cannot jump by {seconds} s: time does not run backwards here")
+        if not self.now() + seconds < _END:
+            raise ValueError(f"cannot jump by {seconds} s: time ends with the year 9998 here")
         self._virtual += seconds
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import asdict, fields
+from fnmatch import fnmatchcase
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_cloudhpc.emulator.accounts import new_key
 from airflow_provider_cloudhpc.emulator.faults import Fault
 from airflow_provider_cloudhpc.emulator.quota import Window
-from airflow_provider_cloudhpc.emulator.settings import CPUS, RAMS, Settings
+from airflow_provider_cloudhpc.emulator.settings import CPUS, RAMS, SCRIPTS, Settings
 from airflow_provider_cloudhpc.emulator.simulations import Ending, Plan, Simulation
 from airflow_provider_cloudhpc.emulator.storage import StorageError, check_path
 
@@ -68,12 +69,13 @@ class Control:
         :return: their ids
         """
         plan = Plan(pending, running, ending, output, _as_bytes(results))
-        owner, folder, mesh = self._world.accounts.get(user), _path(folder, "folder"), _path(mesh, "mesh")
-        for name, value, offered in (("cpu", cpu, CPUS), ("ram", ram, RAMS), ("nopre", nopre, (0, 1))):
+        owner, folder = self._world.accounts.get(user), _path(folder, "folder")
+        mesh = _path(mesh, "mesh") if mesh else ""
+        offers = (("cpu", cpu, CPUS), ("ram", ram, RAMS), ("nopre", nopre, (0, 1)), ("script", script, SCRIPTS))
+        for name, value, offered in offers:
             if value not in offered:
                 raise ValueError(f"{name} is one of {', '.join(map(str, offered))}; not {value!r}")
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"count is a whole number from 1 on; not {count!r}")
+        _from_1(count, "count")
         return [
             self._world.scheduler.launch(
                 owner, cpu=cpu, ram=ram, script=script, folder=folder, mesh=mesh, nopre=nopre, plan=plan
@@ -92,6 +94,10 @@ class Control:
         :param times: for how many launches, None for all from now on
         """
         plan = Plan(pending, running, ending, output, _as_bytes(results))
+        if times is not None:
+            _from_1(times, "times")
+        if not any(fnmatchcase(offered, _text(script, "script")) for offered in SCRIPTS):
+            raise ValueError(f"no script {script!r}; there are: {', '.join(SCRIPTS)}")
         self._world.scheduler.plans.append((plan, times, script))
 
     def hold(self, id: int) -> None:
@@ -112,7 +118,7 @@ class Control:
         self, id: int, ending: Ending = "completed", output: str = "", results: dict[str, Any] | None = None
     ) -> None:
         """End a simulation now, in a chosen way, with a line or more added to its output."""
-        self._world.scheduler.finish(self._simulation(id), ending, output, _as_bytes(results))
+        self._world.scheduler.finish(self._simulation(id), ending, _text(output, "output"), _as_bytes(results))
 
     def preempt(self, id: int) -> None:
         """Take a simulation's spot machine away: it starts again under the same id."""
@@ -121,8 +127,8 @@ class Control:
     def _simulation(self, id_: int) -> Simulation:
         try:
             return self._world.scheduler.all[int(id_)]
-        except KeyError:
-            raise ValueError(f"no simulation {id_}") from None
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"no simulation {id_!r}") from None
 
     # -- faults and quirks
 
@@ -144,7 +150,7 @@ class Control:
         """
         if user is not None:
             self._world.accounts.get(user)
-        return self._world.faults.add(Fault(kind, endpoint, times, float(rate), skip, user, options)).id
+        return self._world.faults.add(Fault(kind, endpoint, times, rate, skip, user, options)).id
 
     def faults(self) -> list[dict[str, Any]]:
         """The faults still waiting to strike, with their hits so far."""
@@ -193,13 +199,11 @@ class Control:
 
     def rotate_key(self, user: str | None = None, key: str | None = None) -> str:
         """Give a user another key; the old one is refused from now on. Returns the new one."""
-        key = key or new_key()
-        self._world.accounts.change_key(user, key)
-        return key
+        return self._world.accounts.rotate_key(user, key)
 
     def revoke_key(self, user: str | None = None) -> None:
         """Refuse a user's key from now on."""
-        self._world.accounts.change_key(user, None)
+        self._world.accounts.revoke_key(user)
 
     # -- storage, everything
 
@@ -244,6 +248,8 @@ def call(control: Control, name: str, arguments: dict[str, Any]) -> Any:
 
 
 def _as_bytes(results: dict[str, Any] | None) -> dict[str, bytes]:
+    if not isinstance(results, (dict, NoneType)):
+        raise ValueError(f"results are contents by file name; not {results!r}")
     return {_path(name, "result"): _content(content) for name, content in (results or {}).items()}
 
 
@@ -255,6 +261,20 @@ def _content(content: Any) -> bytes:
 
 def _path(path: str, what: str) -> str:
     try:
-        return check_path(path, what)
+        path = check_path(_text(path, what), what)
     except StorageError as error:
         raise ValueError(str(error)) from None
+    if not path:
+        raise ValueError(f"{what} is empty")
+    return path
+
+
+def _text(value: str, what: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{what} is text; not {value!r}")
+    return value
+
+
+def _from_1(value: int, what: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{what} is a whole number from 1 on; not {value!r}")

@@ -99,13 +99,14 @@ class FaultLayer:
         await self._reset(scope, receive)
 
     async def _late_effect(self, options: dict[str, Any], scope: Scope, receive: Receive, send: Send) -> None:
-        body, more = b"", True
+        parts, more = [], True
         while more:
             message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
 
         async def replay() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
+            return {"type": "http.request", "body": b"".join(parts), "more_body": False}
 
         later = self._world.clock.now() + float(options.get("after", 5.0))
         again = dict(scope)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -66,7 +66,7 @@ _STATUS = "an HTTP status from 200 to 599"
 _FLAG = "true or false"
 #: What an option may be.
 _OPTION_KINDS: dict[str, Callable[[Any], bool]] = {
-    _NUMBER: lambda value: isinstance(value, (int, float)) and value >= 0,
+    _NUMBER: lambda value: isinstance(value, (int, float)) and 0 <= value < math.inf,
     _STATUS: lambda value: isinstance(value, int) and 200 <= value <= 599,
     _FLAG: lambda value: isinstance(value, bool),
 }
@@ -98,10 +98,13 @@ def check(fault: Fault) -> None:
     for name, value in fault.options.items():
         if not _OPTION_KINDS[known[name]](value):
             raise ValueError(f"{name} is {known[name]}; not {value!r}")
-    if not 0 <= fault.rate <= 1:
-        raise ValueError(f"rate {fault.rate} is no chance between 0 and 1")
-    if (fault.times is not None and fault.times < 1) or fault.skip < 0:
-        raise ValueError("times is a number from 1 on or None for no end, skip one from 0 on")
+    if not isinstance(fault.rate, (int, float)) or not 0 <= fault.rate <= 1:
+        raise ValueError(f"rate is a chance between 0 and 1; not {fault.rate!r}")
+    for name, value, least in (("times", fault.times, 1), ("skip", fault.skip, 0)):
+        if not (name == "times" and value is None) and (type(value) is not int or value < least):
+            raise ValueError("times is a number from 1 on or None for no end, skip one from 0 on")
+    if not isinstance(fault.endpoint, str):
+        raise ValueError(f"endpoint is text; not {fault.endpoint!r}")
     there = _STORE if fault.kind in _STORE_ONLY else (*API, *_STORE)
     if not any(endpoint_matches(fault.endpoint, *endpoint) for endpoint in there):
         names = ", ".join(f"{method} {template}" for method, template in there)
@@ -113,7 +116,7 @@ class FaultBook:
 
     def __init__(self, seed: int = 0) -> None:
         self._faults: list[Fault] = []
-        self._ids = itertools.count(1)
+        self._last = 0
         self._dice = random.Random(seed)  # noqa: S311 (dice, no secrets)
 
     def add(self, fault: Fault) -> Fault:
@@ -123,7 +126,7 @@ class FaultBook:
         :raises ValueError: for one that can never strike
         """
         check(fault)
-        fault.id = next(self._ids)
+        fault.id = self._last = self._last + 1
         self._faults.append(fault)
         return fault
 
@@ -146,7 +149,13 @@ class FaultBook:
         return None
 
     def remove(self, id_: int | None = None) -> None:
-        """Take back one fault, or all of them."""
+        """
+        Take back one fault, or all of them. One that has struck for the last time is not there any more: that is fine.
+
+        :raises ValueError: for a number that no fault ever had
+        """
+        if id_ is not None and not (isinstance(id_, int) and 0 < id_ <= self._last):
+            raise ValueError(f"no fault {id_!r}")
         self._faults = [f for f in self._faults if id_ is not None and f.id != id_]
 
     def waiting(self) -> list[Fault]:

@@ -66,7 +66,7 @@ class Window:
 
 
 def _count(value: int, what: str) -> int:
-    if not isinstance(value, int) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{what} is a whole number from 0 on; not {value!r}")
     return value
 

@@ -216,7 +216,10 @@ class Scheduler:
     def _save_from_time_to_time(self, simulation: Simulation, when: float) -> None:
         if simulation.status == Status.RUNNING:
             self._save_soon(simulation)
-            self._world.agenda.at(when + RESULT_INTERVAL, lambda due: self._save_from_time_to_time(simulation, due))
+            # All that a jump passed over are this one.
+            passed = max(0.0, self._world.clock.now() - when) // RESULT_INTERVAL
+            later = when + (passed + 1) * RESULT_INTERVAL
+            self._world.agenda.at(later, lambda due: self._save_from_time_to_time(simulation, due))
 
     def sync(self, simulation: Simulation) -> None:
         """

@@ -73,9 +73,9 @@ class Signer:
         if not given:
             return Refusal(403, "AccessDenied", "unsigned", "no signature: anonymous access is not allowed")
         allowed, typed = self._signatures(method, host, name, values, content_type)
-        if not hmac.compare_digest(given[: len(allowed)], allowed):
+        if not _same(given[: len(allowed)], allowed):
             return Refusal(403, "SignatureDoesNotMatch", "bad-signature", f"the signature does not allow {method} here")
-        if "content-type" in values["X-Goog-SignedHeaders"] and not hmac.compare_digest(given[len(allowed) :], typed):
+        if "content-type" in values["X-Goog-SignedHeaders"] and not _same(given[len(allowed) :], typed):
             detail = f"Content-Type {content_type!r} is not the one that was signed"
             return Refusal(403, "SignatureDoesNotMatch", "wrong-content-type", detail)
         start = datetime.strptime(values["X-Goog-Date"], _DATE_FORMAT).replace(tzinfo=UTC).timestamp()
@@ -92,3 +92,7 @@ class Signer:
 
     def _hmac(self, text: str) -> str:
         return hmac.new(self._secret, text.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()
+
+
+def _same(given: str, right: str) -> bool:
+    return hmac.compare_digest(given.encode(), right.encode())  # of text it only takes ASCII

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
@@ -68,8 +69,12 @@ class Plan:
     def __post_init__(self) -> None:
         if self.ending not in ENDINGS:
             raise ValueError(f"unknown ending {self.ending!r}; there are: {', '.join(ENDINGS)}")
+        if not isinstance(self.output, str):
+            raise ValueError(f"output is text; not {self.output!r}")
         for name, seconds in (("pending", self.pending), ("running", self.running)):
-            if seconds is not None and not (isinstance(seconds, (int, float)) and seconds >= 0):
+            if name == "running" and seconds is None:
+                continue
+            if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 <= seconds < math.inf:
                 raise ValueError(f"{name} is a number of seconds from 0 on; not {seconds!r}")
 
 

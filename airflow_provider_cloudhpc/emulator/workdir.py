@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import lzma
 import shutil
 import subprocess
@@ -10,8 +12,9 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import IO, Any, cast
 
-#: Most that archives may unpack to, in bytes and in members: a bomb must not fill the disk.
+#: Most that an archive may unpack to, in bytes (and half of the disk's room) and in members: it may be a bomb.
 MAX_BYTES = 20 * 1024**3
 MAX_MEMBERS = 200_000
 _BLOCK = 1 << 20
@@ -92,22 +95,49 @@ def _unpack(archive: Path, name: str, target: Path) -> None:
     except NoCase:
         raise
     except Exception as error:  # what is raised is up to whoever made the archive
-        raise NoCase(f"{name} not recognized as an available compressed format ({type(error).__name__})") from None
+        why = f"{type(error).__name__}: {error}"
+        raise NoCase(f"{name} not recognized as an available compressed format ({why})") from None
+
+
+class _InBlocks:
+    """
+    A stream that nobody may read at a gulp: tarfile takes headers into memory whole, of whatever length they claim.
+
+    :param stream: what is unpacked
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """
+        Up to ``size`` bytes.
+
+        :raises ValueError: for more than a block
+        """
+        if not 0 <= size <= _BLOCK:
+            raise ValueError("a header of the archive is too long")
+        return self._stream.read(size)
 
 
 def _unpack_tar(archive: Path, name: str, target: Path) -> None:
-    with tarfile.open(archive, "r:*") as tar:
-        _extract(tar, target)
+    with archive.open("rb") as packed:
+        start = packed.read(6)
+    opener = next((opener for magic, opener in _PACKERS.items() if start.startswith(magic)), Path.open)
+    with cast("IO[bytes]", opener(archive, "rb")) as stream:
+        with tarfile.open(fileobj=cast(Any, _InBlocks(stream)), mode="r:") as tar:
+            _extract(tar, target)
         # To the end: the checksum stands there.
-        while tar.fileobj is not None and tar.fileobj.read(_BLOCK):
+        while stream.read(_BLOCK):
             pass
 
 
 def _extract(tar: tarfile.TarFile, target: Path) -> None:
-    total = members = 0
-    for member in tar:
-        total, members = total + member.size, members + 1
-        _check_size(total, members)
+    total, room = 0, _room(target)
+    for members, member in enumerate(tar, 1):
+        total += member.size
+        _check_size(total, members, room)
         tar.extract(member, target, filter="data")
 
 
@@ -116,11 +146,11 @@ def _unpack_xz(archive: Path, name: str, target: Path) -> None:
     try:
         _unpack_tar(archive, name, target)
     except tarfile.ReadError:
-        total = 0
+        total, room = 0, _room(target)
         with lzma.open(archive) as packed, (target / name.removesuffix(".xz")).open("wb") as file:
             while block := packed.read(_BLOCK):
                 total += len(block)
-                _check_size(total, 1)
+                _check_size(total, 1, room)
                 file.write(block)
 
 
@@ -128,7 +158,7 @@ def _unpack_zip(archive: Path, name: str, target: Path) -> None:
     root = target.resolve()
     with zipfile.ZipFile(archive) as zipped:
         infos = zipped.infolist()
-        _check_size(sum(info.file_size for info in infos), len(infos))
+        _check_size(sum(info.file_size for info in infos), len(infos), _room(target))
         for info in infos:
             # ZipFile drops ".." by itself; a link made by an earlier member could still lead outside.
             if not (root / info.filename).resolve().is_relative_to(root):
@@ -158,11 +188,18 @@ def _unpack_with_program(archive: Path, name: str, target: Path) -> None:
         raise ValueError(f"{program} ended with {translated.returncode}")
 
 
-def _check_size(total: int, members: int) -> None:
-    if total > MAX_BYTES or members > MAX_MEMBERS:
+def _room(target: Path) -> int:
+    """How many bytes an archive may hold."""
+    return min(MAX_BYTES, shutil.disk_usage(target).free // 2)
+
+
+def _check_size(total: int, members: int, room: int) -> None:
+    if total > room or members > MAX_MEMBERS:
         raise ValueError("the archive holds too much")
 
 
+#: How what was packed begins -> how it is opened.
+_PACKERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 #: What an archive's name ends with -> how it is unpacked; the longer ending first.
 UNPACKERS: dict[str, Callable[[Path, str, Path], None]] = {
     **dict.fromkeys((".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar"), _unpack_tar),

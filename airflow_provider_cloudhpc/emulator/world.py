@@ -62,8 +62,8 @@ class World:
         self._storages: dict[str, Storage] = {}
 
     def reset(self) -> None:
-        """Back to the start: nothing stored, nothing running, nothing remembered. Key, ports and clock stay."""
-        key = self.accounts.get().key
+        """Back to the start: nothing stored, nothing running, nothing remembered. Key, ports and time stay."""
+        key = self.accounts.get().last_key
         self.scheduler.clear()
         self.agenda.clear()
         self.blobs.clear()

@@ -46,7 +46,8 @@ async def json_body(request: Request, required: Sequence[str], optional: Sequenc
     if not isinstance(body, dict):
         raise Refused("The request's body is not a JSON object.", "bad-body")
     if unknown := [name for name in body if name not in required and name not in optional]:
-        raise Refused(f"Unknown field: {', '.join(unknown)[:200]}.", "unknown-field")
+        # As literals: they are a stranger's words, and go into the log.
+        raise Refused(f"Unknown field: {', '.join(map(repr, unknown))[:200]}.", "unknown-field")
     if missing := [name for name in required if body.get(name) is None]:
         raise Refused(f"Missing field: {', '.join(missing)}.", "missing-field")
     return body

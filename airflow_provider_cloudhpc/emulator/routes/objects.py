@@ -46,7 +46,10 @@ def store_app(world: World) -> Starlette:
         except BaseException:  # a full disk, the emulator's end
             writer.discard()
             raise
-        blob = writer.finish(world.clock.now(), headers.get("content-type", ""))
+        try:
+            blob = writer.finish(world.clock.now(), headers.get("content-type", ""))
+        except FileNotFoundError:
+            return store_error(503, "ServiceUnavailable", "The emulator was reset during this upload.")
         user, _, path = name.partition("/")
         try:
             world.store(user, path, blob)

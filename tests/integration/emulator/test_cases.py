@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import lzma
 import os
@@ -128,6 +129,27 @@ def test_an_archive_in_the_root_that_does_not_hold_its_folder(emulator: CloudHPC
 def test_a_single_file_packed_by_xz(emulator: CloudHPCEmulator, api: Api) -> None:
     record = run(emulator, api, {"case/run.sh": b"cat mesh.dat\n", "case/mesh.dat.xz": lzma.compress(b"nodes")})
     assert (record["status"], "nodes" in record["output"]) == (COMPLETED, True)
+
+
+def claiming(kind: bytes, size: int) -> bytes:
+    """A packed tar archive whose one member says that it is this long, and is not."""
+    member = tarfile.TarInfo("a")
+    member.type, member.size = kind, size
+    return gzip.compress(member.tobuf(tarfile.GNU_FORMAT) + bytes(10_240))
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "why"),
+    [
+        (tarfile.REGTYPE, 10**15, "the archive holds too much"),
+        # Python would take these into memory.
+        (tarfile.XHDTYPE, 10**10, "a header of the archive is too long"),
+        (tarfile.GNUTYPE_LONGNAME, 10**10, "a header of the archive is too long"),
+    ],
+)
+def test_a_bomb_is_not_unpacked(emulator: CloudHPCEmulator, api: Api, kind: bytes, size: int, why: str) -> None:
+    record = run(emulator, api, {"case/a.tar.gz": claiming(kind, size)})
+    assert (record["status"], why in record["output"]) == (ERROR, True), record["output"]
 
 
 def broken(content: bytes) -> bytes:

@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import base64
 import inspect
+import json
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.emulator.control import Control
 from airflow_provider_cloudhpc.emulator.endpoints import CONTROL_PREFIX
 from airflow_provider_cloudhpc.emulator.routes.control import TOKEN_HEADER
-from tests.integration.emulator.conftest import TIMEOUT, Api
+from tests.integration.emulator.conftest import OCTETS, TIMEOUT, Api
 
 PENDING, RUNNING, COMPLETED, STOPPED, ERROR = 20, 30, 10, 50, 60
 
@@ -25,7 +29,9 @@ Desk = Callable[..., Any]
 
 def post(emulator: CloudHPCEmulator, name: str, arguments: Any, token: str | None = None) -> requests.Response:
     headers = {TOKEN_HEADER: emulator.control_token if token is None else token}
-    return requests.post(f"{emulator.url}{CONTROL_PREFIX}/{name}", json=arguments, headers=headers, timeout=TIMEOUT)
+    return requests.post(
+        f"{emulator.url}{CONTROL_PREFIX}/{name}", data=json.dumps(arguments), headers=headers, timeout=TIMEOUT
+    )
 
 
 @pytest.fixture(params=["python", "http"])
@@ -168,6 +174,64 @@ def test_reset_forgets_all_but_the_key(desk: Desk, emulator: CloudHPCEmulator, a
     desk("add_user", name="other")  # there is none of that name any more
 
 
+def test_reset_gives_a_revoked_key_back(desk: Desk, emulator: CloudHPCEmulator, api: Api) -> None:
+    """Else a test that revokes it would spoil those after it, which have it in their connection."""
+    desk("revoke_key")
+    assert (emulator.api_key, api.send("GET", "/simulation/view-cpu").status_code) == ("", 403)
+    desk("reset")
+    assert (emulator.api_key, api.send("GET", "/simulation/view-cpu").status_code) == (api.key, 200)
+
+
+def test_reset_amid_an_upload_leaves_nothing_of_it(desk: Desk, emulator: CloudHPCEmulator, api: Api) -> None:
+    begun, done = threading.Event(), threading.Event()
+
+    def body() -> Iterator[bytes]:
+        yield b"x" * 100_000
+        begun.set()
+        done.wait(TIMEOUT)
+        yield b"y"
+
+    url = api.upload_url("case/a")
+    with ThreadPoolExecutor(1) as pool:
+        put = pool.submit(requests.put, url, data=body(), headers={"Content-Type": OCTETS}, timeout=TIMEOUT)
+        begun.wait(TIMEOUT)
+        while emulator.ledger.calls[-1].received == 0:
+            time.sleep(0.01)
+        desk("reset")
+        done.set()
+        assert put.result().status_code == 503
+    assert desk("files") == []
+
+
+def test_reset_amid_runs_leaves_nothing_of_them(desk: Desk, emulator: CloudHPCEmulator, api: Api) -> None:
+    desk("file", path="case/run.sh", content="sleep 600")
+    ids = [api.launch(script="custom-script") for _ in range(2)]
+    desk("advance", id=ids[0])
+    desk("jump", seconds=1)
+    desk("reset")
+    assert (api.listed(), desk("files"), emulator.ledger.bills) == ([], [], {})
+    desk("file", path="case/run.sh", content="echo anew")
+    id_ = api.launch(script="custom-script")
+    desk("jump", seconds=1)
+    while api.status(id_) == RUNNING:
+        time.sleep(0.02)
+    assert "\nanew\n" in api.get(f"/simulation/view/{id_}")["output"]
+
+
+def test_time_ends_with_its_dates() -> None:
+    with CloudHPCEmulator() as emulator:
+        control, api = emulator.control, Api(emulator)
+        control.file("case/run.sh", "sleep 600")
+        id_ = api.launch(script="custom-script")
+        control.advance(id_)
+        control.jump(2e11)  # over millions of saves, one every ten hours
+        control.set_speed(1e15)
+        assert api.get(f"/simulation/view/{id_}")["status"] == RUNNING
+        control.finish(id_)
+        assert api.get(f"/simulation/view-short/{id_}")["edate"] == "9999-01-01 01:00:00"
+        assert requests.get(emulator.url, timeout=TIMEOUT).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
@@ -175,18 +239,47 @@ def test_reset_forgets_all_but_the_key(desk: Desk, emulator: CloudHPCEmulator, a
         ("_simulation", {"id": 1}, "no control '_simulation'"),
         ("jump", {}, "missing a required argument: 'seconds'"),
         ("jump", {"seconds": -1}, "time does not run backwards"),
+        ("jump", {"seconds": float("nan")}, "time ends with the year 9998"),
+        ("jump", {"seconds": float("inf")}, "time ends with the year 9998"),
         ("set_speed", {"speed": -1}, "negative"),
+        ("set_speed", {"speed": float("nan")}, "clock speed nan is no speed"),
+        ("set_speed", {"speed": float("inf")}, "clock speed inf is no speed"),
         ("simulation", {"ending": "well"}, "unknown ending 'well'"),
         ("advance", {"id": 77}, "no simulation 77"),
+        ("advance", {"id": "last"}, "no simulation 'last'"),
+        ("advance", {"id": None}, "no simulation None"),
+        ("finish", {"id": "{simulation}", "output": 5}, "output is text; not 5"),
         ("settings", {"colour": "red"}, "no setting colour; there are:"),
         ("add_user", {"name": "default"}, "exists already"),
+        ("add_user", {"name": "default/case"}, "a user's name is made of letters"),
+        ("add_user", {"name": ""}, "a user's name is made of letters"),
+        ("add_user", {"name": 5}, "a user's name is made of letters"),
+        ("add_user", {"name": "other", "key": 5}, "a key is made of ASCII letters"),
+        ("add_user", {"name": "other", "key": "clé"}, "a key is made of ASCII letters"),
+        ("add_user", {"name": "other", "key": "{key}"}, "that key belongs to another user"),
+        ("rotate_key", {"key": "a\nb"}, "a key is made of ASCII letters"),
+        ("rotate_key", {"user": "second", "key": "{key}"}, "that key belongs to another user"),
         ("revoke_key", {"user": "nobody"}, "no user 'nobody'; there are: default"),
         ("file", {"path": "a b"}, "not allowed"),
+        ("file", {"path": "/"}, "path is empty"),
+        ("file", {"path": 5}, "path is text; not 5"),
         ("read", {"path": "nowhere"}, "no file 'nowhere'"),
         ("faults", [], "must be a JSON object"),
         ("simulation", {"ram": "huge"}, "ram is one of highcpu, standard"),
         ("simulation", {"cpu": 3}, "cpu is one of 1, 2, 4"),
         ("simulation", {"count": 0}, "count is a whole number from 1 on"),
+        ("simulation", {"count": True}, "count is a whole number from 1 on"),
+        ("simulation", {"script": "fds"}, "script is one of calculiX-2.20"),
+        ("simulation", {"folder": ""}, "folder is empty"),
+        ("simulation", {"output": 5}, "output is text; not 5"),
+        ("simulation", {"pending": None}, "pending is a number of seconds from 0 on; not None"),
+        ("simulation", {"running": float("inf")}, "running is a number of seconds from 0 on; not inf"),
+        ("simulation", {"running": True}, "running is a number of seconds from 0 on; not True"),
+        ("simulation", {"results": ["a"]}, "results are contents by file name"),
+        ("simulation", {"results": {"": "a"}}, "result is empty"),
+        ("plan", {"times": 0}, "times is a whole number from 1 on; not 0"),
+        ("plan", {"script": "fsd*"}, "no script 'fsd*'; there are: calculiX-2.20"),
+        ("plan", {"script": 5}, "script is text; not 5"),
         ("simulation", {"pending": "long"}, "pending is a number of seconds from 0 on; not 'long'"),
         ("simulation", {"running": -1}, "running is a number of seconds from 0 on"),
         ("simulation", {"folder": "../x"}, "'../x' is not a plain path"),
@@ -199,6 +292,7 @@ def test_reset_forgets_all_but_the_key(desk: Desk, emulator: CloudHPCEmulator, a
         ("settings", {"download_shape": "round"}, "download_shape is one of bare, url"),
         ("settings", {"hold_launches": "yes"}, "hold_launches is true or false; not 'yes'"),
         ("set_quota", {"hourly_limit": -1}, "a limit is a whole number from 0 on; not -1"),
+        ("set_quota", {"hourly_limit": True}, "a limit is a whole number from 0 on; not True"),
         ("set_quota", {"window": "sliding"}, "window is fixed or rolling; not 'sliding'"),
         (
             "fault",
@@ -208,11 +302,23 @@ def test_reset_forgets_all_but_the_key(desk: Desk, emulator: CloudHPCEmulator, a
         ("fault", {"kind": "changed", "endpoint": "simulation/add"}, "there are: PUT /signed-url"),
         ("fault", {"kind": "html", "user": "nobody"}, "no user 'nobody'"),
         ("fault", {"kind": "html", "times": 0}, "times is a number from 1 on"),
+        ("fault", {"kind": "html", "times": 1.5}, "times is a number from 1 on"),
+        ("fault", {"kind": "html", "times": "2"}, "times is a number from 1 on"),
+        ("fault", {"kind": "html", "skip": None}, "times is a number from 1 on"),
+        ("fault", {"kind": "html", "endpoint": 5}, "endpoint is text; not 5"),
+        ("fault", {"kind": "html", "rate": "often"}, "rate is a chance between 0 and 1; not 'often'"),
+        ("fault", {"kind": "html", "rate": 1.5}, "rate is a chance between 0 and 1; not 1.5"),
+        ("fault", {"kind": "slow", "delay": float("inf")}, "delay is a number from 0 on; not inf"),
+        ("clear_faults", {"id": 99}, "no fault 99"),
         ("fault", {"kind": "html", "status": "bad"}, "status is an HTTP status"),
         ("fault", {"kind": "slow", "delay": "long"}, "delay is a number from 0 on; not 'long'"),
     ],
 )
 def test_what_cannot_be_is_told(emulator: CloudHPCEmulator, name: str, arguments: Any, words: str) -> None:
+    emulator.control.add_user("second")
+    there = {"{key}": emulator.api_key, "{simulation}": emulator.control.simulation()[0]}
+    if isinstance(arguments, dict):
+        arguments = {name: there.get(str(value), value) for name, value in arguments.items()}
     answer = post(emulator, name, arguments)
     assert (answer.status_code, words in answer.json()["errors"][0]) == (400, True), answer.text
 

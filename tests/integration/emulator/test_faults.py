@@ -188,7 +188,7 @@ def test_a_rate_strikes_some(emulator: CloudHPCEmulator, api: Api) -> None:
     [
         ("flood", {}, "unknown fault 'flood'; there are: rate_limit"),
         ("slow", {"speed": 1}, "takes no option speed; it takes: bytes_per_second, delay"),
-        ("slow", {"rate": 2}, "rate 2.0 is no chance"),
+        ("slow", {"rate": 2}, "rate is a chance between 0 and 1; not 2"),
     ],
 )
 def test_a_fault_that_cannot_be(emulator: CloudHPCEmulator, kind: str, options: dict[str, int], words: str) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import http.client
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
@@ -36,6 +36,7 @@ API_CASES: list[tuple[str, str, str, Any]] = [
     ("missing-field", "PUT", "/simulation/stop/{simulation}", {}),
     ("unknown-field", *ADD, {**LAUNCH, "preemptible": 0}),
     ("unknown-field", *URL, {**UPLOAD, "folder": "case"}),
+    ("unknown-field", *ADD, b'{"\\ud800": 1, "cpu": 2, "ram": "standard", "script": "fds6.9.1", "folder": "case"}'),
     ("bad-value", *ADD, {**LAUNCH, "cpu": 2.0}),
     ("bad-value", *ADD, {**LAUNCH, "cpu": True}),
     ("bad-value", *ADD, {**LAUNCH, "cpu": "many"}),
@@ -107,6 +108,22 @@ def test_the_api_refuses(
     ledger = emulator.ledger
     assert (len(ledger.launches), ledger.stops, emulator.control.files()) == (1, [], ["case/a.fds"])
     assert (ledger.violations[0].user, api.key in str(ledger.violations)) == ("default", False)
+
+
+def test_what_a_stranger_sends_makes_no_line_of_the_log(
+    api: Api, names: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    words = "a\nERROR all is lost\x1b[2J"
+    for method, path, body in (
+        (*ADD, {**LAUNCH, words: 1}), (*ADD, {**LAUNCH, "folder": words}), (*ADD, {**LAUNCH, "script": words}),
+        (*URL, {**UPLOAD, "filename": words}), (*URL, {**UPLOAD, "contentType": words}),
+        ("PUT", "/simulation/stop/{simulation}", {"signal": words}),
+        ("GET", f"/simulation/index-short/{quote(words)}/asc/1", None), ("GET", f"/{quote(words)}", None),
+    ):  # fmt: skip
+        assert api.send(method, path.format(**names), json=body).status_code == 403
+    lines = [record.getMessage() for record in caplog.records if "violation" in record.getMessage()]
+    assert len(lines) == 8
+    assert all(line.isprintable() for line in lines), lines
 
 
 @pytest.mark.parametrize(
@@ -194,6 +211,7 @@ def test_the_store_wants_a_signature(store: Store) -> None:
         ("a.fds?", "b.fds?"),
         ("Expires=3600", "Expires=86400"),
         ("Signature=", "Signature=0"),
+        ("Signature=", "Signature=%C3%A9"),
         ("default/", "other/"),
         ("cloudhpc-storage", "bucket"),
     ],
