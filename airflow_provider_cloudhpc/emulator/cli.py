@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -22,18 +23,40 @@ def _parser() -> argparse.ArgumentParser:
         description="A cloudHPC on this machine, for tests and for trying a DAG without an account. "
         "It runs the scripts it is given: keep it on the loopback address.",
     )
-    parser.add_argument("--port", type=int, default=8000, help="port of API and pages; 0: a free one (default 8000)")
-    parser.add_argument("--store-port", type=int, default=0, help="port of the object store; 0: a free one (default)")
+    parser.add_argument("--port", type=_port, default=8000, help="port of API and pages; 0: a free one (default 8000)")
+    parser.add_argument("--store-port", type=_port, default=0, help="port of the object store; 0: a free one (default)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="serve requests for this host name too"
     )
     parser.add_argument("--api-key", help="the user's API key (default: a random one)")
-    parser.add_argument("--data-dir", help="directory for the stored bytes, while it runs (default: /tmp)")
+    parser.add_argument(
+        "--data-dir", type=_directory, help="directory for the stored bytes, while it runs (default: /tmp)"
+    )
     parser.add_argument("--clock-speed", type=float, default=1.0, help="emulated seconds per second (default 1)")
-    parser.add_argument("--hourly-limit", type=int, default=500, help="API calls an hour; 0: unlimited (default 500)")
-    parser.add_argument("--daily-limit", type=int, default=0, help="API calls a day; 0: unlimited (default)")
+    parser.add_argument(
+        "--hourly-limit", type=_limit, default=500, help="API calls an hour; 0: unlimited (default 500)"
+    )
+    parser.add_argument("--daily-limit", type=_limit, default=0, help="API calls a day; 0: unlimited (default)")
     return parser
+
+
+def _port(value: str) -> int:
+    if not value.isdecimal() or int(value) > 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535; not {value!r}")
+    return int(value)
+
+
+def _limit(value: str) -> int:
+    if not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"a limit is a whole number from 0 on; not {value!r}")
+    return int(value)
+
+
+def _directory(value: str) -> str:
+    if not os.path.isdir(value):  # noqa: PTH112 (the value stays as it is)
+        raise argparse.ArgumentTypeError(f"there is no directory {value!r}")
+    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: of the command line, default ``sys.argv``
     :return: exit code: 0, 2 where the arguments or the extra are wrong, 3 where a port is taken
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     try:
         from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
     except ImportError as error:
@@ -53,19 +77,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return _EXIT_USAGE
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        emulator = CloudHPCEmulator(
+            options.port, store_port=options.store_port, host=options.host, allowed_hosts=options.allow_host,
+            api_key=options.api_key, data_dir=options.data_dir, clock_speed=options.clock_speed,
+        )  # fmt: skip
+    except ValueError as error:
+        parser.error(str(error))
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
-    emulator = CloudHPCEmulator(
-        options.port, store_port=options.store_port, host=options.host, allowed_hosts=options.allow_host,
-        api_key=options.api_key, data_dir=options.data_dir, clock_speed=options.clock_speed,
-    )  # fmt: skip
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             emulator.start()
-    except (OSError, OverflowError) as error:
-        print(f"cloudhpc-emulator: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+    except OSError as error:
+        print(f"cloudhpc-emulator: {error.strerror or error}", file=sys.stderr)
         return _EXIT_PORT
     try:
         emulator.control.set_quota(options.hourly_limit, options.daily_limit)

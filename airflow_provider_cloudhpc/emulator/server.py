@@ -19,7 +19,9 @@ from typing import Any, Self, cast
 
 import uvicorn
 
+from airflow_provider_cloudhpc.emulator.accounts import Accounts
 from airflow_provider_cloudhpc.emulator.app import build
+from airflow_provider_cloudhpc.emulator.clock import VirtualClock
 from airflow_provider_cloudhpc.emulator.control import Control
 from airflow_provider_cloudhpc.emulator.endpoints import API_PREFIX
 from airflow_provider_cloudhpc.emulator.ledger import Ledger
@@ -45,7 +47,7 @@ class CloudHPCEmulator:
         files; it needs the room
     :param limits: what a solver that really runs may use
     :param settings: further knobs by name, see :class:`~airflow_provider_cloudhpc.emulator.settings.Settings`
-    :raises OSError: on start, where a port is taken
+    :raises OSError: on start, where a port is taken or ``data_dir`` is no directory
     :raises ValueError: for a knob or a value that there is not
     """
 
@@ -69,23 +71,33 @@ class CloudHPCEmulator:
         self._data_dir = data_dir
         self._limits = limits or Limits()
         self._settings = Settings(**settings)
+        VirtualClock(clock_speed)  # they say what cannot be
+        Accounts().add("default", api_key)
         self._server: uvicorn.Server | None = None
 
     def start(self) -> Self:
-        """Listen on both ports and serve in a thread; returns once it answers."""
+        """
+        Listen on both ports and serve in a thread; returns once it answers.
+
+        :raises OSError: where a port is taken or ``data_dir`` is no directory
+        :raises RuntimeError: where it runs already
+        """
+        if self._server is not None:
+            raise RuntimeError(f"the emulator runs already, at {self.url}")
         if not _is_loopback(self._host):
             message = f"the emulator listens on {self._host}: whoever reaches it and has the key runs scripts here"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
-        sockets = []
+        sockets: list[socket.socket] = []
+        self._directory = _new_directory(self._data_dir)
         try:
             for port in self._ports:
                 sockets.append(_listen(self._host, port))
-        except OSError:
+        except BaseException:
             for sock in sockets:
                 sock.close()
+            self._directory.rmdir()
             raise
         self.port, self.store_port = (sock.getsockname()[1] for sock in sockets)
-        self._directory = Path(tempfile.mkdtemp(prefix="cloudhpc-emulator-", dir=self._data_dir))
         self._world = World(self._directory, self._settings, self._limits, self._api_key, self._clock_speed)
         self._control = Control(self._world)
         config = uvicorn.Config(
@@ -97,6 +109,7 @@ class CloudHPCEmulator:
             log_level="warning",
             access_log=False,
             server_header=False,
+            date_header=False,  # the protocol writes it, spelled as all others
             proxy_headers=False,
             timeout_keep_alive=60,
             timeout_graceful_shutdown=1,
@@ -201,6 +214,13 @@ class _FromAnyThread:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._target, name)
         return lambda *args, **kwargs: self._in_loop(lambda: method(*args, **kwargs))
+
+
+def _new_directory(where: Path | str | None) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="cloudhpc-emulator-", dir=where))
+    except OSError as error:
+        raise OSError(error.errno, f"no room for the stored files in {where}: {error.strerror}") from None
 
 
 def _is_loopback(host: str) -> bool:

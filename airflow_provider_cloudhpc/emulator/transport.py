@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from email.utils import formatdate
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -15,8 +16,15 @@ Scope = dict[str, Any]
 _KEY = "cloudhpc.transport"
 
 
+def _spelled(name: bytes) -> bytes:
+    """A header's name as it is documented: there are programs that look for it with ``grep``."""
+    if name.startswith(b"x-goog-"):
+        return name
+    return {b"etag": b"ETag"}.get(name) or name.title().replace(b"-Ratelimit-", b"-RateLimit-")
+
+
 class KnownTransportProtocol(H11Protocol):
-    """uvicorn's own protocol; it only adds the transport to each request's scope."""
+    """uvicorn's own protocol; it adds the transport to each request's scope, and spells headers as the service does."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wrap the application for this connection."""
@@ -24,8 +32,14 @@ class KnownTransportProtocol(H11Protocol):
         app = self.app
 
         async def with_transport(scope: Scope, receive: Any, send: Any) -> None:
+            async def spelling_send(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    headers = [(b"date", formatdate(usegmt=True).encode()), *message.get("headers", [])]
+                    message = {**message, "headers": [(_spelled(name), value) for name, value in headers]}
+                await send(message)
+
             scope[_KEY] = transport
-            await app(scope, receive, send)
+            await app(scope, receive, spelling_send)
 
         self.app = with_transport
 

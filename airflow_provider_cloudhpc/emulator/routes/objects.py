@@ -117,7 +117,9 @@ def _checked(world: World, request: Request, method: str = "PUT") -> tuple[str, 
     if "x-api-key" in request.headers:
         detail = "the API key was sent to the store, which is another host"
         return name, _violation(world, request, 400, "InvalidArgument", "key-sent-to-store", detail)
-    if "authorization" in request.headers or "cookie" in request.headers:
+    # A browser sends the cookies of every program on this machine: cookies know no ports.
+    cookie = "cookie" in request.headers and "sec-fetch-mode" not in request.headers
+    if cookie or "authorization" in request.headers:
         detail = "other credentials came along with a signed URL"
         return name, _violation(world, request, 400, "InvalidArgument", "credentials-sent-to-store", detail)
     refusal = world.signer.check(

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from airflow_provider_cloudhpc.emulator.world import World
 
 _HERE = Path(__file__).parent.parent
-_COOKIE = "cloudhpc_emulator_page"
 _SHOWN = 50
 _TAIL = 12_000
 _HEADERS = {
@@ -50,14 +49,18 @@ def router(world: World) -> APIRouter:
     def render(name: str, **values: Any) -> str:
         return templates.get_template(name).render(**values)
 
-    def page(name: str, title: str, live: str, **values: Any) -> HTMLResponse:
+    def cookie(request: Request) -> str:
+        return f"cloudhpc_emulator_{request.scope['server'][1]}"
+
+    def page(request: Request, name: str, title: str, live: str, **values: Any) -> HTMLResponse:
         content = render(f"_{name}.html", **values)
         answer = HTMLResponse(render("page.html", title=title, live=live, content=content), headers=_HEADERS)
-        answer.set_cookie(_COOKIE, world.page_session, httponly=True, samesite="strict")
+        # Cookies know no ports: not to be shown to the store, nor to be mixed up with another emulator's.
+        answer.set_cookie(cookie(request), world.page_session, path="/live", httponly=True, samesite="strict")
         return answer
 
     def refreshed(request: Request, name: str, **values: Any) -> Response:
-        if not secrets.compare_digest(request.cookies.get(_COOKIE, "").encode(), world.page_session.encode()):
+        if not secrets.compare_digest(request.cookies.get(cookie(request), "").encode(), world.page_session.encode()):
             return JSONResponse({"errors": ["Reload the page."]}, 401)
         return JSONResponse({"html": render(f"_{name}.html", **values)}, headers={"cache-control": "no-store"})
 
@@ -101,21 +104,21 @@ def router(world: World) -> APIRouter:
         return world.scheduler.all.get(int(id_)) if id_.isascii() and id_.isdecimal() and len(id_) < 19 else None
 
     @routes.api_route("/", methods=["GET", "HEAD"])
-    async def overview() -> Response:
-        return page("overview", "Overview", "/live/overview", **overview_values())
+    async def overview(request: Request) -> Response:
+        return page(request, "overview", "Overview", "/live/overview", **overview_values())
 
     @routes.get("/live/overview")
     async def live_overview(request: Request) -> Response:
         return refreshed(request, "overview", **overview_values())
 
     @routes.api_route("/en/simulation/view/{id}", methods=["GET", "HEAD"])
-    async def simulation_page(id: str) -> Response:
+    async def simulation_page(id: str, request: Request) -> Response:
         simulation = find(id)
         if simulation is None:
             content = render("_missing.html", id=id)
             return HTMLResponse(render("page.html", title="Not found", live="", content=content), 404, _HEADERS)
         values = simulation_values(simulation)
-        return page("simulation", f"Simulation {id}", f"/live/simulation/{id}", **values)
+        return page(request, "simulation", f"Simulation {id}", f"/live/simulation/{id}", **values)
 
     @routes.get("/live/simulation/{id}")
     async def live_simulation(id: str, request: Request) -> Response:

@@ -11,6 +11,7 @@ function logEnd() {
 async function refresh() {
   try {
     const answer = await fetch(content.dataset.live, { credentials: "same-origin" });
+    if (answer.status === 401) location.reload(); // the emulator was started anew
     if (!answer.ok) throw new Error(answer.status);
     const { html } = await answer.json();
     const log = content.querySelector(".log");

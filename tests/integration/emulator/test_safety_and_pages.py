@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
+from airflow_provider_cloudhpc.emulator.cli import main
 
 
 @pytest.fixture
@@ -88,9 +92,39 @@ def test_more_than_loopback_is_warned_of() -> None:
         CloudHPCEmulator(host="0.0.0.0").start().stop()
 
 
-def test_a_knob_that_there_is_not() -> None:
-    with pytest.raises(ValueError, match="page_size is a whole number from 1 on; not 0"):
-        CloudHPCEmulator(page_size=0)
+@pytest.mark.parametrize(
+    ("knob", "value", "words"),
+    [
+        ("page_size", 0, "page_size is a whole number from 1 on; not 0"),
+        ("clock_speed", -1, "clock speed -1 is negative"),
+        ("clock_speed", float("nan"), "clock speed nan is no speed"),
+        ("api_key", "a key", "a key is made of ASCII letters, digits and punctuation, without spaces"),
+    ],
+)
+def test_a_knob_that_there_is_not(knob: str, value: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        CloudHPCEmulator(**{knob: value})
+
+
+def test_a_start_that_fails_leaves_nothing(tmp_path: Path, emulator: CloudHPCEmulator) -> None:
+    nowhere = CloudHPCEmulator(data_dir=tmp_path / "nowhere")
+    with pytest.raises(OSError, match=r"no room for the stored files in .*nowhere: No such file"):
+        nowhere.start()
+    with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1 port {emulator.port}"):
+        CloudHPCEmulator(emulator.port, data_dir=tmp_path).start()
+    assert list(tmp_path.iterdir()) == []
+    nowhere.stop()
+
+
+def test_it_starts_again_and_not_twice(tmp_path: Path) -> None:
+    emulator = CloudHPCEmulator(api_key="k")
+    for _ in range(2):
+        with emulator:
+            with pytest.raises(RuntimeError, match="runs already"):
+                emulator.start()
+            assert requests.get(emulator.url, timeout=10).status_code == 200
+    with pytest.raises(RuntimeError, match="is not running"):
+        emulator.control.now()
 
 
 def raw(emulator: CloudHPCEmulator, request: str) -> str:
@@ -136,6 +170,50 @@ def test_the_pages_tell_what_the_status_does_not(emulator: CloudHPCEmulator) -> 
     assert ("restarts: 1" in overview, "<td>other</td>" in overview, "7 of 70" in overview) == (True, True, True)
 
 
+def test_headers_are_spelled_as_they_are_documented(emulator: CloudHPCEmulator) -> None:
+    """Some programs look for them with grep."""
+    answer = raw(emulator, f"GET /api/v2/user HTTP/1.0\nX-API-key: {emulator.api_key}\n\n")
+    names = re.findall(r"^([\w-]+): ", answer, re.MULTILINE)
+    quota = [f"X-RateLimit-{span}-{what}" for span in ("Hourly", "Daily") for what in ("Limit", "Used")]
+    assert {*quota, "Content-Type", "Content-Length", "Date"} <= set(names), names
+    emulator.control.file("case/a", b"x")
+    item = {"path": "case/a"}
+    item = requests.post(f"{emulator.api_url}/storage/view-by-path", json=item, headers=headers(emulator), timeout=10)
+    link = f"{emulator.api_url}/storage/download/{item.json()['response']['id']}"
+    url = requests.get(link, headers=headers(emulator), timeout=10).json()["response"]
+    with urllib.request.urlopen(url, timeout=10) as opened:
+        assert {"ETag", "x-goog-hash", "Accept-Ranges", "Last-Modified"} <= set(opened.headers.keys())
+    emulator.control.settings(download_shape="redirect")
+    path = link.partition(str(emulator.port))[2]
+    answer = raw(emulator, f"GET {path} HTTP/1.0\nX-API-key: {emulator.api_key}\n\n")
+    assert "\r\nLocation: http" in answer
+
+
+def test_a_browser_that_has_looked_at_the_pages_can_open_a_link(emulator: CloudHPCEmulator) -> None:
+    """Cookies know no ports: what a page sets, and any other program on this machine, would be sent to the store."""
+    browser = requests.Session()
+    browser.headers.update({"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "none"})
+    browser.cookies.set("session", "of-another-program", domain="127.0.0.1")
+    browser.get(emulator.url, timeout=10)
+    emulator.control.file("case/a", b"x")
+    item = {"path": "case/a"}
+    item = browser.post(f"{emulator.api_url}/storage/view-by-path", json=item, headers=headers(emulator), timeout=10)
+    link = f"{emulator.api_url}/storage/download/{item.json()['response']['id']}"
+    url = browser.get(link, headers=headers(emulator), timeout=10).json()["response"]
+    assert (browser.get(url, timeout=10).text, kinds(emulator)) == ("x", [])
+    assert requests.get(url, headers={"Cookie": "a=b"}, timeout=10).status_code == 400  # a program is told
+
+
+def test_two_emulators_in_one_browser(emulator: CloudHPCEmulator) -> None:
+    browser = requests.Session()
+    with CloudHPCEmulator() as other:
+        for one in (emulator, other):
+            browser.get(one.url, timeout=10)
+        for one in (emulator, other):
+            assert browser.get(f"{one.url}/live/overview", timeout=10).status_code == 200
+    assert requests.get(f"{emulator.url}/live/overview", timeout=10).status_code == 401
+
+
 def test_nothing_outlives_it_and_no_file_stays(tmp_path: Path) -> None:
     with CloudHPCEmulator(data_dir=tmp_path) as emulator:
         emulator.control.file("case/run.sh", "sleep 600")
@@ -172,10 +250,44 @@ def test_a_call_without_a_key_is_refused(emulator: CloudHPCEmulator) -> None:
     assert len(kinds(emulator)) == 1
 
 
+COMMAND = [sys.executable, "-m", "airflow_provider_cloudhpc.emulator.cli"]
+
+
 def test_a_port_that_is_taken_is_said_at_once(emulator: CloudHPCEmulator) -> None:
-    port = emulator.url.rpartition(":")[2]
-    command = [sys.executable, "-m", "airflow_provider_cloudhpc.emulator.cli", "--port", port]
-    code = f"import sys; from airflow_provider_cloudhpc.emulator.cli import main; sys.exit(main(['--port', '{port}']))"
-    done = subprocess.run([command[0], "-c", code], capture_output=True, text=True, timeout=30)
-    assert done.returncode == 3
-    assert "in use" in done.stderr.lower()
+    done = subprocess.run([*COMMAND, "--port", str(emulator.port)], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, "in use" in done.stderr.lower(), done.stdout) == (3, True, "")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--port", "99999", "a port is a number from 0 to 65535"),
+        ("--store-port", "-1", "a port is a number from 0 to 65535"),
+        ("--hourly-limit", "-5", "a limit is a whole number from 0 on"),
+        ("--daily-limit", "many", "a limit is a whole number from 0 on"),
+        ("--clock-speed", "-1", "clock speed -1.0 is negative"),
+        ("--clock-speed", "inf", "clock speed inf is no speed"),
+        ("--api-key", "a key", "a key is made of ASCII letters"),
+        ("--data-dir", "/nowhere", "there is no directory"),
+        ("--colour", "red", "unrecognized arguments"),
+    ],
+)
+def test_a_command_line_that_cannot_be(capsys: pytest.CaptureFixture[str], option: str, value: str, words: str) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([option, value])
+    assert (left.value.code, words in capsys.readouterr().err) == (2, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_a_signal_and_leaves_nothing(tmp_path: Path, number: int) -> None:
+    command = [*COMMAND, "--port", "0", "--api-key", "k", "--data-dir", str(tmp_path), "--hourly-limit", "7"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        lines = [process.stdout.readline() for _ in range(5)]
+        url = lines[0].split()[-1]
+        answer = requests.get(f"{url}/api/v2/simulation/view-cpu", headers={"X-API-key": "k"}, timeout=10)
+        assert answer.headers["X-RateLimit-Hourly-Limit"] == "7"
+        assert list(tmp_path.iterdir())
+        process.send_signal(number)
+        rest = process.communicate(timeout=30)
+    assert (process.returncode, rest, list(tmp_path.iterdir())) == (0, ("", ""), [])
