@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from ast import literal_eval
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -96,7 +97,10 @@ def read_simulation_id(value: Any, what: str = SIMULATION_ID_KEY) -> int | None:
     :return: None for None or an empty text: there is no simulation
     :raises CloudHPCValueError: for anything else that is no id
     """
-    if isinstance(value, dict):
+    if isinstance(value, str) and value.lstrip().startswith("{"):  # a template makes a text of a record
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            value = literal_eval(value.strip())
+    if isinstance(value, dict) and ("id" in value or SIMULATION_ID_KEY in value):
         value = value.get("id", value.get(SIMULATION_ID_KEY))
     if value is None or (isinstance(value, str) and value.strip() in ("", "None")):
         return None

@@ -234,7 +234,6 @@ def launch(
         except CloudHPCLaunchError as error:
             message = str(error)
         else:
-            record.tell(launched.simulation_id, launched.folder)
             page = client.simulation_page(launched.simulation_id)
             said = {
                 How.LAUNCHED: "is started",
@@ -242,5 +241,7 @@ def launch(
                 How.ADOPTED: "is taken as this task's",
             }[launched.how]
             log.info("Simulation %d %s in folder %s: %s", launched.simulation_id, said, launched.folder, page)
+            # After that line: where Airflow takes no XCom the log says what runs.
+            record.tell(launched.simulation_id, launched.folder)
             return launched
     raise AirflowFailException(message)

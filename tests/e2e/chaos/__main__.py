@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("--home", type=Path, default=None, help="where Airflow and its logs go; default: removed after")
     parser.add_argument("--results", type=Path, default=None, help="file for the results, as JSON")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # Airflow's processes are stopped then too
     rows = [row for row in ROWS if given.only is None or row.name.startswith(tuple(given.only))]
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="cloudhpc-chaos-") as scratch:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCQuotaError
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
@@ -123,3 +125,19 @@ def test_a_wait_for_the_stop_that_loses_sight_says_that_it_may_bill(cloudhpc: Cl
     cloudhpc.control.fault("quota", "GET *", times=None, skip=1)
     with pytest.raises(CloudHPCQuotaError, match=f"{simulation_id} was sent a stop signal.*STILL BILLING"):
         stop(simulation_id=simulation_id, wait=True)
+
+
+@pytest.mark.parametrize("made", [lambda number: {"id": number}, lambda number: str({"id": number, "cost": None})])
+def test_the_record_of_a_wait_stands_for_its_simulation_also_where_a_template_made_a_text_of_it(
+    cloudhpc: CloudHPCEmulator, made: Callable[[int], Any]
+) -> None:
+    simulation_id = running(cloudhpc)
+    assert stop(simulation_id=made(simulation_id)) == [simulation_id]
+
+
+@pytest.mark.parametrize("text", ["{'id': ", "{" * 2000, "{'id': __import__('os')}", "{'name': 5}"])
+def test_a_text_that_is_no_record_stops_nothing(cloudhpc: CloudHPCEmulator, text: str) -> None:
+    running(cloudhpc)
+    with pytest.raises(AirflowFailException, match="the id of a simulation is needed"):
+        stop(simulation_id=text)
+    assert cloudhpc.ledger.stops == []
