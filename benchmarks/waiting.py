@@ -5,8 +5,8 @@ What it costs to wait: the poller of this provider beside one call per wait and 
 Both run on simulated time against the emulator, which is a process of its own and counts the calls. ``steady``: all
 run through the simulated hours, then all end at once. ``ending``: all end within the first hour at seeded random
 times, a fifth of them in bursts. The account has a limit for our side (refused calls are counted) and none for the
-other. Both read each run's output once at the end, as tasks do, by a process that is not measured. CPU, memory and the
-lag of the event loop are those of the waiting process alone, under the load of hours pressed into seconds.
+other. Both read each run's output once at the end, as tasks do, from a process that is not measured. CPU, memory and
+the lag of the event loop are those of the waiting process alone, under the load of hours pressed into seconds.
 
     python benchmarks/waiting.py --json
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import heapq
 import json
 import os
 import random
@@ -51,6 +52,17 @@ def read_output(emulator: Any, simulation_id: int) -> bool:
     return requests.get(address, headers={"X-API-key": emulator.api_key}, timeout=60).ok
 
 
+def let_pass(emulator: Any, seconds: float, reads: list[tuple[float, int]]) -> list[bool]:
+    """Let time go by; meanwhile each of these outputs is read at its time."""
+    done, passed = [], 0.0
+    for after, simulation_id in reads:
+        emulator.control.jump(after - passed)
+        passed = after
+        done.append(read_output(emulator, simulation_id))
+    emulator.control.jump(seconds - passed)
+    return done
+
+
 def serve() -> None:
     """Serve an emulator whose time stands still; a line of JSON asks, a line of JSON answers."""
     from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
@@ -65,8 +77,8 @@ def serve() -> None:
                 ledger = emulator.ledger
                 refused = sum(call.status in (403, 429) for call in ledger.calls)
                 answer = {"calls": ledger.api_calls, "refused": refused}
-            elif name == "read":
-                answer = read_output(emulator, argument)
+            elif name == "pass":
+                answer = let_pass(emulator, **argument)
             else:
                 answer = getattr(emulator.control, name)(**argument)
             print(json.dumps(answer), flush=True)
@@ -86,9 +98,6 @@ class Service:
             self._process.stdin.write(json.dumps([name, argument]) + "\n")
             self._process.stdin.flush()
             return json.loads(self._process.stdout.readline())
-
-    def jump(self, seconds: float) -> None:
-        self.ask("jump", {"seconds": seconds})
 
     def stop(self) -> None:
         self._process.stdin.close()
@@ -116,28 +125,38 @@ def durations(scenario: str, waits: int, hours: float) -> list[float]:
     return [chance.choice(bursts) if chance.random() < 0.2 else chance.uniform(30, 3540) for _ in range(waits)]
 
 
-async def lag(samples: list[float]) -> None:
-    """Note by how many milliseconds a sleep on the event loop is late, again and again."""
-    while True:
-        begun = time.perf_counter()
-        await asyncio.sleep(0.002)
-        samples.append((time.perf_counter() - begun - 0.002) * 1000)
-
-
 class Workers:
     """Read the output of every run when its ending was delivered, some seconds later, as tasks do."""
 
-    def __init__(self, there: Service, clock: Any) -> None:
-        self.about_to_read = 0
+    def __init__(self, there: Service) -> None:
         self.read: dict[int, bool] = {}
+        self.jumps = 0
         self._there = there
-        self._clock = clock
+        self._now = there.about["now"]
+        self._upcoming: list[tuple[float, int]] = []
 
-    async def take_over(self, simulation_id: int) -> None:
-        self.about_to_read += 1
-        await self._clock.pause(5.0 + simulation_id % 60, asyncio.Event())
-        self.read[simulation_id] = await asyncio.to_thread(self._there.ask, "read", simulation_id)
-        self.about_to_read -= 1
+    def take_over(self, simulation_id: int) -> None:
+        heapq.heappush(self._upcoming, (self._now + 5.0 + simulation_id % 60, simulation_id))
+
+    def jump(self, seconds: float) -> None:
+        """Let the service's time go by, with what is read meanwhile."""
+        self.jumps += 1
+        due = []
+        while self._upcoming and self._upcoming[0][0] <= self._now + seconds:
+            due.append(heapq.heappop(self._upcoming))
+        reads = [(when - self._now, simulation_id) for when, simulation_id in due]
+        done = self._there.ask("pass", {"seconds": seconds, "reads": reads})
+        self.read.update(zip((simulation_id for _, simulation_id in due), done, strict=True))
+        self._now += seconds
+
+
+async def lag(samples: list[float], workers: Workers) -> None:
+    """Note by how many milliseconds a sleep on the event loop is late, again and again; not while time is moved on."""
+    while True:
+        begun, jumps = time.perf_counter(), workers.jumps
+        await asyncio.sleep(0.002)
+        if workers.jumps == jumps:
+            samples.append((time.perf_counter() - begun - 0.002) * 1000)
 
 
 async def ours(ids: list[int], clock: Any, done: dict[int, float], workers: Workers, triggerers: int = 1) -> Any:
@@ -155,7 +174,7 @@ async def ours(ids: list[int], clock: Any, done: dict[int, float], workers: Work
         watch = Watch(simulation_id, page="", started=now, now=now)
         await pollers.wait(Wait(watch, "cloudhpc_default", INTERVAL, reads=True), account)
         done[simulation_id] = clock.time()
-        await workers.take_over(simulation_id)
+        workers.take_over(simulation_id)
 
     tasks = [asyncio.create_task(one(number, identifier)) for number, identifier in enumerate(ids)]
     while sum(pollers.running for pollers in all_pollers) < triggerers:
@@ -175,7 +194,7 @@ async def naive(ids: list[int], clock: Any, done: dict[int, float], workers: Wor
             await clock.pause(INTERVAL, asyncio.Event())
         done[simulation_id] = clock.time()
         active.discard(simulation_id)
-        await workers.take_over(simulation_id)
+        workers.take_over(simulation_id)
 
     return [asyncio.create_task(one(identifier)) for identifier in ids], lambda: len(active)
 
@@ -189,20 +208,17 @@ async def run(options: argparse.Namespace, there: Service) -> dict[str, Any]:
     lengths = durations(options.scenario, options.waits, options.hours)
     ids = there.ask("make", lengths)
     ends = {identifier: there.about["now"] + 1 + length for identifier, length in zip(ids, lengths, strict=True)}
-    clock = SimulatedClock(there.jump, there.about["now"])
+    workers = Workers(there)
+    clock = SimulatedClock(workers.jump, there.about["now"])
     done: dict[int, float] = {}
     samples: list[float] = []
     cpu = time.process_time()
-    workers = Workers(there, clock)
     if options.scheme == "naive":
-        tasks, polling = await naive(ids, clock, done, workers)
+        tasks, actors = await naive(ids, clock, done, workers)
     else:
-        tasks, polling = await ours(ids, clock, done, workers, options.triggerers)
+        tasks, actors = await ours(ids, clock, done, workers, options.triggerers)
 
-    def actors() -> int:
-        return polling() + workers.about_to_read
-
-    watcher = asyncio.create_task(lag(samples))
+    watcher = asyncio.create_task(lag(samples, workers))
     hourly = []
     for _ in range(int(options.hours)):
         await clock.advance(3600.0, actors)

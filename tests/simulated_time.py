@@ -28,10 +28,22 @@ class SimulatedClock(Clock):
     def __init__(self, jump: Callable[[float], object], now: float) -> None:
         self._jump = jump
         self._now = now
+        self._ahead = 0.0
         self._sleepers: dict[asyncio.Future[None], tuple[float, asyncio.Event]] = {}
 
     def time(self) -> float:
         return self._now
+
+    def ahead(self) -> float:
+        return self._ahead
+
+    def sleep(self, seconds: float) -> None:
+        """Let time go by for one that is alone in it."""
+        self._move(self._now + seconds)
+
+    def set_forward(self, seconds: float) -> None:
+        """Set the machine's clock, not the service's; negative: back."""
+        self._ahead += seconds
 
     async def pause(self, seconds: float, wake: asyncio.Event) -> None:
         alarm: asyncio.Future[None] = asyncio.get_running_loop().create_future()

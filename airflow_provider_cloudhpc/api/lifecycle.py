@@ -148,7 +148,8 @@ class Watch:
     """
     The decisions of one wait, fed with what is seen and with the time; it does no I/O and never sleeps.
 
-    Times are seconds since the epoch, so that they mean the same in another process.
+    Times are seconds since the epoch; those that are passed in have to run evenly, whatever is done to the machine's
+    clock. The deadline is a point of the machine's time: it was set by another process perhaps.
 
     :param simulation_id: what is waited for
     :param page: address of its web page, for messages
@@ -163,6 +164,7 @@ class Watch:
     :param max_cost: euro after which it has cost enough; None for no limit. Only as far as the service tells the cost
         of a run that has not ended
     :param tell: takes lines for the task's log
+    :param ahead: tells by how many seconds the machine's clock is ahead of the times that are passed in
     """
 
     def __init__(
@@ -178,6 +180,7 @@ class Watch:
         max_vcpu_hours: float | None = None,
         max_cost: float | None = None,
         tell: Callable[[str], None] = lambda line: None,
+        ahead: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.simulation_id = simulation_id
         self._deadline = deadline
@@ -187,6 +190,7 @@ class Watch:
         self._told_limit = math.inf
         self.last: Simulation | None = None
         self.tell = tell
+        self._ahead = ahead
         self._page = page
         self._patience = patience
         self._endless_allowed = endless_allowed
@@ -225,25 +229,35 @@ class Watch:
             )
         self._doubt = None
         self._measure(before, simulation, now)
-        return self.unchanged(now, outlook)
+        self.heard(now)
+        self.beat(now, outlook)
+        return self.check_deadline(now)
 
-    def unchanged(self, now: float, outlook: str = "") -> Ending | None:
+    def heard(self, when: float) -> None:
+        """Take in that the service answered at a time, about others perhaps: it was reached, and the key was good."""
+        if when > self._answered:
+            self._answered = when
+            self._complaints.restart(-math.inf)
+            if isinstance(self._doubt, CloudHPCAuthError):
+                self._doubt = None
+
+    @property
+    def heartbeat_at(self) -> float:
+        """When a line that says nothing new is due."""
+        return self._heartbeats.next
+
+    def beat(self, now: float, outlook: str = "") -> None:
         """
-        Take in an answer that names others as ended and not this one; the wait's ending, or None to go on.
+        Tell that nothing has changed, if it is time for that.
 
         :param outlook: what is planned next, for the log
         """
-        self._answered = now
-        if isinstance(self._doubt, CloudHPCAuthError):
-            self._doubt = None
-        self._complaints.restart(-math.inf)
         if self.last is not None and self._heartbeats.is_due(now):
             plan = f"; {outlook}" if outlook else ""
             self.tell(
                 f"Simulation {self.simulation_id} is {self.last.status_name} for {duration(now - self._since)}, "
                 f"waiting for {duration(now - self._started)}{plan}"
             )
-        return self.check_deadline(now)
 
     def missed(self, error: CloudHPCError, now: float) -> Ending | None:
         """Take in that a look at the simulation failed; the wait's ending, or None to look again."""
@@ -268,9 +282,10 @@ class Watch:
     @property
     def deadline(self) -> float | None:
         """When it is given up: the deadline, or when its cost is expected to reach its limit; None for never."""
-        if self._deadline is None or self._limit_at is None:
-            return self._limit_at if self._deadline is None else self._deadline
-        return min(self._deadline, self._limit_at)
+        if self._deadline is None:
+            return self._limit_at
+        deadline = self._deadline - self._ahead()
+        return deadline if self._limit_at is None else min(deadline, self._limit_at)
 
     def check_deadline(self, now: float) -> Ending | None:
         """Give the ending ``deadline`` once the time is up, ``limit`` once it has cost what it may cost."""
@@ -280,7 +295,8 @@ class Watch:
                 f"Simulation {self.simulation_id} has cost what it may cost ({self._limits()}) and is "
                 f"{self.last.status_name if self.last else 'not seen yet'}. Nothing is known to be wrong with it.",
             )
-        return None if self._deadline is None or now < self._deadline else self.out_of_time()
+        late = self._deadline is not None and now >= self._deadline - self._ahead()
+        return self.out_of_time() if late else None
 
     def out_of_time(self) -> Ending:
         """Give the ending ``deadline``, for who keeps the time itself."""
@@ -328,7 +344,7 @@ class Watch:
     def _lost(self, error: CloudHPCError, now: float) -> Ending:
         last = self.last
         ago = duration(now - self._last_seen)
-        state = f"{last.status_name} at {moment(self._last_seen)}, {ago} ago" if last else "never"
+        state = f"{last.status_name} at {moment(self._last_seen + self._ahead())}, {ago} ago" if last else "never"
         return self._end(
             EndingKind.LOST,
             f"Lost sight of simulation {self.simulation_id} (last seen: {state}). This says nothing about the "
@@ -357,17 +373,17 @@ class _GrowingPause:
         self._first = first
         self._longest = longest
         self._pause = first
-        self._next = -math.inf
+        self.next = -math.inf
 
     def restart(self, now: float) -> None:
         """Begin with the first pause again."""
         self._pause = self._first
-        self._next = now + self._pause
+        self.next = now + self._pause
 
     def is_due(self, now: float) -> bool:
         """Whether it is time; then the next pause is twice as long."""
-        if now < self._next:
+        if now < self.next:
             return False
-        self._next = now + self._pause
+        self.next = now + self._pause
         self._pause = min(2 * self._pause, self._longest)
         return True

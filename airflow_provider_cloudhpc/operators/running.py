@@ -23,6 +23,7 @@ from airflow_provider_cloudhpc.api.lifecycle import (
 )
 from airflow_provider_cloudhpc.api.models import StopPolicy, StopSignal
 from airflow_provider_cloudhpc.api.transfer.storage import upload_file
+from airflow_provider_cloudhpc.api.waiting.clock import SteadyClock
 from airflow_provider_cloudhpc.api.waiting.in_process import DEFAULT_QUOTA_WAIT, wait_for_end
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.killing import (
@@ -246,16 +247,19 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
                 method_name="execute_complete",
                 timeout=defer_timeout(deadline, now),
             )
+        clock = SteadyClock()
         watch = Watch(
             simulation_id,
             page=client.simulation_page(simulation_id),
             now=now,
             tell=lambda line: self.log.info("%s", line),
+            ahead=clock.ahead,
             **limits,
         )
         ending = wait_for_end(
             watch,
             self._connect,
+            clock,
             poll_interval=given.poll_interval,
             quota_share=self.hook.quota_share,
             quota_wait=given.quota_wait,

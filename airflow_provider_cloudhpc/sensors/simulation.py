@@ -19,6 +19,7 @@ from airflow_provider_cloudhpc.api.diagnosis.examination import MAX_OUTPUT_BYTES
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCQuotaError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.lifecycle import DEFAULT_PATIENCE, Ending, Watch
 from airflow_provider_cloudhpc.api.models import StopPolicy
+from airflow_provider_cloudhpc.api.waiting.clock import SteadyClock
 from airflow_provider_cloudhpc.api.waiting.in_process import look_once
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
@@ -138,7 +139,8 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
             patience = read_number(self.patience, "patience")
             self.tell_simulation(context, simulation_id)
         endless_allowed = self._deadline_given and policy is not StopPolicy.LEAVE
-        now = time.time()
+        self._clock = SteadyClock()
+        now = self._clock.time()
         started = begin_wait(context, simulation_id, now, goes_on=self.reschedule)
         if self.deferrable:
             self.defer(
@@ -166,6 +168,7 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
             endless_allowed=endless_allowed,
             **limits,
             tell=lambda line: self.log.info("%s", line),
+            ahead=self._clock.ahead,
         )
         if not self.reschedule:
             self.timeout = max(0.0, started + self.timeout - now)
@@ -180,7 +183,7 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
     def poke(self, context: Mapping[str, Any]) -> bool | PokeReturnValue:
         """Look once; insist a while where nothing would be remembered until the next look."""
         while True:
-            now = time.time()
+            now = self._clock.time()
             try:
                 ending = look_once(self._watch, self._connect, now)
             except CloudHPCQuotaError as error:

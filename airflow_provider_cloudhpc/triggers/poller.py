@@ -25,12 +25,13 @@ from airflow_provider_cloudhpc.api.errors import (
 from airflow_provider_cloudhpc.api.lifecycle import duration, moment
 from airflow_provider_cloudhpc.api.waiting.board import Board, ListPage
 from airflow_provider_cloudhpc.api.waiting.following import MOST_FOLLOWED
-from airflow_provider_cloudhpc.api.waiting.pacing import BATCH_PAUSE, HOUR, MIN_INTERVAL, Pace, backoff
+from airflow_provider_cloudhpc.api.waiting.pacing import HOUR, MIN_INTERVAL, Pace, backoff
+from airflow_provider_cloudhpc.triggers.holds import HELD_INTERVAL
+from airflow_provider_cloudhpc.triggers.waiting_room import WaitingRoom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from airflow_provider_cloudhpc.api.lifecycle import Ending
     from airflow_provider_cloudhpc.api.models import Simulation
     from airflow_provider_cloudhpc.api.waiting.board import Ask
     from airflow_provider_cloudhpc.triggers.accounts import Account
@@ -42,8 +43,6 @@ log = logging.getLogger(__name__)
 JOIN_PAUSE = 1.0
 #: A listing that fails so often in a row is left aside.
 LISTING_FAILURES = 2
-#: Seconds between two regular looks at the least while endings wait for calls: more of them could not be told earlier.
-HELD_INTERVAL = 600.0
 
 
 class Poller:
@@ -56,10 +55,8 @@ class Poller:
     """
 
     def __init__(self, account: Account, clock: Clock, reread: Callable[[Poller], Any]) -> None:
-        self.waits: set[Wait] = set()
-        #: Those that have ended and are held back, in order.
-        self.held: dict[Wait, None] = {}
         self.pace = Pace(account.quota_share)
+        self.room = WaitingRoom(self.pace, clock)
         self._account = account
         self._clock = clock
         self._reread = reread
@@ -71,9 +68,6 @@ class Poller:
         self._last_look: float | None = None
         self._failures = 0
         self._listing_failures = 0
-        #: When held endings are thought of next, and when the counters were asked for the last batch of them.
-        self._next_batch = -math.inf
-        self._batch_calls = -1
         self._calls = 0
         self._jitter = random.Random()  # noqa: S311 - spreads load, guards nothing
 
@@ -81,45 +75,34 @@ class Poller:
         """Take a wait in: without a call where what is known is fresh enough, else with the next look."""
         now = self._clock.time()
         self._wake.set()
-        if wait.ending is not None:  # it comes from another poller, which held it back
-            self.held[wait] = None
-            return
-        self.waits.add(wait)
+        self.room.add(wait)
         known = self._board.fresh(wait.simulation_id, now - max(MIN_INTERVAL, wait.poll_interval))
-        if known is not None and not wait.follows:
+        if wait.ending is not None:
+            return
+        if known is not None and wait.follower is None:
             self._deliver([known])
         else:
             # Not for each newcomer at once: they come in crowds.
-            spacing = self.pace.interval(now, 0.0, self._board.expected_calls(len(self.waits), now))
-            wait.due = max(now + JOIN_PAUSE, (self._last_look or now - spacing) + spacing)
+            spacing = self.pace.interval(now, 0.0, self._board.expected_calls(len(self.room.waits), now))
+            last = now - spacing if self._last_look is None else self._last_look
+            self.room.ask_for_look(wait, max(now + JOIN_PAUSE, last + spacing))
 
     def leave(self, wait: Wait) -> None:
         """Let a wait go."""
-        if wait in self.waits or wait in self.held:
-            self.waits.discard(wait)
-            self.held.pop(wait, None)
+        if wait in self.room:
+            self.room.remove(wait)
             self._wake.set()
-
-    @property
-    def everyone(self) -> list[Wait]:
-        """All waits, those that are held back too."""
-        return [*self.waits, *self.held]
 
     async def run(self) -> None:
         """Look at the service until the last wait is over; what breaks here is handed to all waits."""
         try:
-            while self.waits or self.held:
+            while self.room.everyone:
                 await self._step()
         except Exception as error:
             log.exception("A poller broke")
-            for wait in self.everyone:
-                if not wait.future.done():
-                    wait.future.set_exception(error)
+            self.room.end_all(error)
         finally:
-            for wait in self.everyone:
-                wait.future.cancel()
-            self.waits.clear()
-            self.held.clear()
+            self.room.end_all()
             self._account.client.close()
 
     # -- when -------------------------------------------------------------------------------------------------
@@ -127,69 +110,59 @@ class Poller:
     async def _step(self) -> None:
         self._wake.clear()
         now = self._clock.time()
-        due = {wait for wait in self.waits if now >= self._due(wait)}
-        if (due or self._batch_due(now)) and self._free(now) <= now:
-            if due:
-                await self._look(due | {wait for wait in self.waits if wait.due is not None})
-            else:
+        due = self.room.due()
+        if self._free(now) <= now:
+            if due & self.room.waits or (self.room.waits and now >= self._next_look):
+                await self._look(due & self.room.waits)
+            elif self.room.holds.waits and now >= self.room.holds.next_batch:
                 await self._count()
-        self._hand_over()
-        if self.waits or self.held:
-            now = self._clock.time()
-            upcoming = [self._due(wait) for wait in self.waits]
-            if self.held:
-                upcoming.append(self._next_batch)
-            await self._sleep_until(max(min(upcoming), self._free(now)))
+        self.room.keep_time(due)
+        self.room.hand_over(self._calls)
+        look = self._next_look if self.room.waits else math.inf
+        upcoming = min(look, self.room.next(), self.room.holds.next_batch)
+        if upcoming < math.inf:
+            await self._sleep_until(max(upcoming, self._free(self._clock.time())))
 
     async def _sleep_until(self, moment: float) -> None:
         """Sleep until then or until something changes; a deadline is kept also while no call is free."""
         now = self._clock.time()
         if moment > now:
-            everyone = self.everyone
-            self._decide(everyone, lambda wait: wait.watch.check_deadline(now))
-            deadlines = [wait.watch.deadline for wait in everyone if wait.watch.deadline is not None]
-            upcoming = [when for when in deadlines if when > now]
-            await self._clock.pause(min([moment, *upcoming]) - now, self._wake)
+            self.room.keep_time(self.room.due(), not_before=moment)
+            await self._clock.pause(min(moment, self.room.next()) - now, self._wake)
 
     def _free(self, now: float) -> float:
         return max(self.pace.earliest(now), self._not_before)
 
-    def _due(self, wait: Wait) -> float:
-        when = self._next_look  # asked for every wait at every step: no generator here
-        for other in (wait.due, wait.watch.confirm_at, wait.watch.deadline):
-            if other is not None and other < when:
-                when = other
-        return when
-
     def _plan(self, now: float) -> None:
         """Fix the time of the next regular look."""
-        followers = sum(wait.follows for wait in self.waits)
-        listed = len({wait.simulation_id for wait in self.waits if not wait.follows})
-        calls = followers + self._board.expected_calls(listed, now)
-        asked = min((wait.poll_interval for wait in self.waits), default=0.0)
+        listed = {wait.simulation_id for wait in self.room.waits if wait.follower is None}
+        followers = sum(wait.follower is not None for wait in self.room.waits)
+        calls = followers + self._board.expected_calls(len(listed), now)
+        asked = min((wait.poll_interval for wait in self.room.waits), default=0.0)
         pause = self.pace.interval(now, asked, calls)
-        if self.held:
+        if self.room.holds.waits:
             pause = max(pause, HELD_INTERVAL)
         self._next_look = now + pause
 
-    def _outlook(self, now: float) -> str:
+    def _outlook(self) -> str:
         left = f"; {self.pace.quota}" if self.pace.quota else ""
-        return f"next look in about {duration(self._next_look - now)}{left}"
+        return f"next look in about {duration(self._next_look - self._clock.time())}{left}"
 
     # -- one look ---------------------------------------------------------------------------------------------
 
     async def _look(self, due: set[Wait]) -> None:
         started = self._clock.time()
-        regular = started >= self._next_look or len(due) == len(self.waits)
-        waits = set(self.waits) if regular else due
+        due = due | {wait for wait in self.room.waits if wait.due is not None}
+        regular = started >= self._next_look or len(due) == len(self.room.waits)
+        waits = set(self.room.waits) if regular else due
         if regular:
             self._plan(started)
-        for wait in waits:
+        for wait in due:
             wait.due = None
         self._last_look = started
         try:
-            followers = [wait for wait in waits if wait.follows]
-            wanted = {wait.simulation_id for wait in waits if not wait.follows}
+            followers = [wait for wait in waits if wait.follower is not None]
+            wanted = {wait.simulation_id for wait in waits if wait.follower is None}
             whole = not wanted or await self._ask_board(wanted, regular)
             for wait in followers:
                 await self._follow(wait)
@@ -198,26 +171,26 @@ class Poller:
         else:
             self._failures = 0
             if whole:
-                self._answered(waits)
+                self.room.answered(waits, due, self._outlook())
         now = self._clock.time()
         self._not_before = max(self._not_before, now + JOIN_PAUSE)
-        self._decide(waits & self.waits, lambda wait: wait.watch.check_deadline(now))
+        self.room.keep_time(due)
         if regular:
             self._plan(now)
 
     async def _count(self) -> None:
         """Ask about one that has ended already, only to hear how many calls are left for the last reads."""
-        wait = next(iter(self.held))
+        wait = next(iter(self.room.holds.waits))
         try:
             await self._call(self._account.client.view_simulation_short, wait.simulation_id)
         except CloudHPCError as error:
             if error.transient or isinstance(error, CloudHPCAuthError | CloudHPCQuotaError):
                 await self._failed(error)
             else:
-                self._missed(error, [wait])
+                self.room.missed(error, [wait])
         else:
             self._failures = 0
-            self._answered(set())
+            self.room.answered((), (), self._outlook())
         self._not_before = max(self._not_before, self._clock.time() + JOIN_PAUSE)
 
     async def _ask_board(self, wanted: set[int], regular: bool) -> bool:
@@ -235,10 +208,10 @@ class Poller:
 
     async def _may_call(self) -> bool:
         """Wait for a free call, as long as it takes; whether there is still anybody to make it for."""
-        while self.waits and (free := self.pace.earliest(self._clock.time())) > self._clock.time():
+        while self.room.waits and (free := self.pace.earliest(self._clock.time())) > self._clock.time():
             self._wake.clear()
             await self._sleep_until(free)
-        return bool(self.waits)
+        return bool(self.room.waits)
 
     async def _answer(self, ask: Ask) -> list[Simulation]:
         """Make a call and deliver what came; an error that concerns one simulation alone goes to its waits."""
@@ -261,14 +234,14 @@ class Poller:
                 raise
             if error.transient:
                 raise
-            self._missed(error, [wait for wait in self.waits if wait.simulation_id == ask.simulation_id])
+            self.room.missed(error, [wait for wait in self.room.waits if wait.simulation_id == ask.simulation_id])
             return []
         self._deliver(records)
         return records
 
     async def _follow(self, wait: Wait) -> None:
         """Look at one simulation with its output."""
-        if wait not in self.waits or wait.follower is None or not await self._may_call():
+        if wait not in self.room.waits or wait.follower is None or not await self._may_call():
             return
         view = self._account.client.view_simulation
         try:
@@ -278,7 +251,7 @@ class Poller:
                 raise
             self._follow_no_more(wait, f"The output cannot be followed: {error}")
             return
-        if wait not in self.waits:
+        if wait not in self.room.waits:
             return  # its trigger has gone meanwhile
         lines = wait.follower.new_lines(record.output or "", ended=record.is_terminal)
         if lines:
@@ -292,7 +265,8 @@ class Poller:
     def _follow_no_more(self, wait: Wait, why: str) -> None:
         """Go on without the output, which the wait does not depend on."""
         wait.watch.tell(why)
-        wait.follower, wait.due = None, self._clock.time()
+        wait.follower = None
+        self.room.ask_for_look(wait, self._clock.time())
 
     async def _call(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         client = self._account.client
@@ -311,82 +285,16 @@ class Poller:
         self.pace.answered()
         return result
 
-    # -- what it means ----------------------------------------------------------------------------------------
-
     def _deliver(self, records: Iterable[Simulation]) -> None:
-        now = self._clock.time()
-        by_id = {record.id: record for record in records}
-        outlook = self._outlook(now)
-        for wait in [wait for wait in self.waits if wait.simulation_id in by_id]:
-            record = by_id[wait.simulation_id]
-            if record.is_terminal and wait.follows and record.output is None:
-                wait.due = now  # its last lines are still to be told
-            else:
-                self._decide([wait], lambda wait: wait.watch.seen(by_id[wait.simulation_id], now, outlook))
-        self._hand_over()
-
-    def _answered(self, waits: set[Wait]) -> None:
-        """Take in that the service answered, about these waits among others."""
-        now = self._clock.time()
-        outlook = self._outlook(now)
-        answered = [*(waits & self.waits), *self.held]
-        for wait in answered:
-            wait.told_pause = False
-        self._decide(answered, lambda wait: wait.watch.unchanged(now, outlook))
-
-    def _missed(self, error: CloudHPCError, waits: Iterable[Wait]) -> None:
-        now = self._clock.time()
-        self._decide(waits, lambda wait: wait.watch.missed(error, now))
-
-    def _decide(self, waits: Iterable[Wait], decide: Callable[[Wait], Ending | None]) -> None:
-        """Let waits decide; who has ended leaves, or is held back."""
-        for wait in list(waits):
-            if wait.ends(decide, wait):
-                self.waits.discard(wait)
-                self.held.pop(wait, None)
-            elif wait.ending is not None and wait in self.waits:
-                self.waits.discard(wait)
-                self.held[wait] = None
-
-    def _batch_due(self, now: float) -> bool:
-        return bool(self.held) and now >= self._next_batch
-
-    def _hand_over(self) -> None:
-        """Hand endings over as far as there are calls for their last reads; tell the others when, about."""
-        now = self._clock.time()
-        if self._batch_calls < 0 or (self._calls > self._batch_calls and now >= self._next_batch):
-            granted = self.pace.promise(len(self.held), now)
-            for wait in list(self.held)[:granted]:
-                wait.hand_over()
-                del self.held[wait]
-            if self.held:
-                worth_it = self.pace.next_promise(len(self.held), now)
-                self._next_batch = max(now + BATCH_PAUSE, min(worth_it, now + HELD_INTERVAL))
-                self._batch_calls = self._calls
-        if not self.held:
-            self._batch_calls = -1
-        elif any(wait.told_until <= now for wait in self.held):
-            self._tell_held(now)
-
-    def _tell_held(self, now: float) -> None:
-        """Tell those that were told nothing yet, or a time that has passed."""
-        for wait, until in zip(self.held, self.pace.promise_times(len(self.held), now), strict=True):
-            if wait.told_until <= now:
-                wait.told_until = max(until, self._next_batch, now + BATCH_PAUSE)
-                wait.watch.tell(
-                    f"Simulation {wait.simulation_id} has ended; its last read waits for calls until about "
-                    f"{moment(wait.told_until)} ({self.pace.quota or 'calls are refused'})."
-                )
+        self.room.seen(records, self._outlook())
+        self.room.hand_over(self._calls)
 
     async def _failed(self, error: CloudHPCError) -> None:
         """Deal with an error that concerns the whole account."""
         now = self._clock.time()
         if isinstance(error, CloudHPCQuotaError):
-            until = self.pace.refused(error, now)
-            for wait in self.everyone:
-                if not wait.told_pause:
-                    wait.watch.tell(f"{error} All waits of this account pause until {moment(until)}.")
-                    wait.told_pause = True
+            until = self.pace.refused(error, now) + self._clock.ahead()
+            self.room.refused(f"{error} All waits of this account pause until {moment(until)}.")
         elif isinstance(error, CloudHPCAuthError):
             await self._reread(self)
         elif error.transient:
@@ -394,4 +302,4 @@ class Poller:
             # What a proxy on the way asks for may be absurd.
             asked = min(getattr(error, "retry_after", None) or 0.0, HOUR)
             self._not_before = now + max(asked, backoff(self._failures)) * self._jitter.uniform(1.0, 1.2)
-        self._missed(error, self.everyone)
+        self.room.missed(error, self.room.everyone)

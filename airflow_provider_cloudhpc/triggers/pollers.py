@@ -89,7 +89,7 @@ class Pollers:
         """Look the connections of a refused key up again; who has another key now goes on with that."""
         now = self.clock.time()
         by_connection: dict[str, list[Wait]] = {}
-        for wait in poller.everyone:
+        for wait in poller.room.everyone:
             by_connection.setdefault(wait.conn_id, []).append(wait)
         for conn_id, waits in by_connection.items():
             try:

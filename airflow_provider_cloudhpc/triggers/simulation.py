@@ -153,7 +153,7 @@ class CloudHPCSimulationTrigger(BaseTrigger):
     async def _wait(self) -> Ending:
         pollers = current_pollers()
         now = pollers.clock.time()
-        started = now if self.started is None else self.started
+        started = now if self.started is None else self.started - pollers.clock.ahead()
         account = self._account = await self._connect(pollers, now)
         # Lines are told in this trigger's context, whoever tells them: by it they find the task's log.
         context = contextvars.copy_context()
@@ -169,6 +169,7 @@ class CloudHPCSimulationTrigger(BaseTrigger):
             max_vcpu_hours=self.max_vcpu_hours,
             max_cost=self.max_cost,
             tell=lambda line: context.run(self.log.info, "%s", line),
+            ahead=pollers.clock.ahead,
         )
         if resumed:
             self.log.info(

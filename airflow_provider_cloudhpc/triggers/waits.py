@@ -6,13 +6,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import heapq
+import itertools
 import logging
 import math
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cloudhpc.api.lifecycle import ENDED_KINDS
+from airflow_provider_cloudhpc.api.waiting.clock import SteadyClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,12 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Clock:
-    """The time that a poller lives in: the machine's."""
-
-    def time(self) -> float:
-        """Seconds since the epoch."""
-        return time.time()
+class Clock(SteadyClock):
+    """The time that a poller lives in."""
 
     async def pause(self, seconds: float, wake: asyncio.Event) -> None:
         """Sleep until the seconds are over or the event is set."""
@@ -59,20 +57,22 @@ class Wait:
     ending: Ending | None = None
     #: Until when it was told to be held back.
     told_until: float = -math.inf
-    #: Whether it was told that the account's calls are used up.
-    told_pause: bool = False
+    #: After how many answered looks it was told that the account's calls are used up.
+    told_pause: int = -1
     future: asyncio.Future[Ending] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
-    @property
-    def simulation_id(self) -> int:
-        """What is waited for."""
-        return self.watch.simulation_id
+    def __post_init__(self) -> None:
+        #: What is waited for.
+        self.simulation_id = self.watch.simulation_id
 
     @property
-    def follows(self) -> bool:
-        """Whether it needs the output, and so calls of its own."""
-        return self.follower is not None
+    def acts_at(self) -> float:
+        """When something is to be done for it alone; infinite for never."""
+        times = [self.watch.deadline]
+        if self.ending is None:
+            times += [self.due, self.watch.confirm_at]
+        return min((when for when in times if when is not None), default=math.inf)
 
     def ends(self, decide: Callable[..., Ending | None], *arguments: Any) -> bool:
         """
@@ -101,3 +101,46 @@ class Wait:
         """Give the ending to whom it belongs."""
         if self.ending is not None and not self.future.done():
             self.future.set_result(self.ending)
+
+
+class Agenda:
+    """When something is to be done for one wait alone: what is due is found without asking all of them."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[float, int, Wait]] = []
+        self._order = itertools.count()
+        self._noted: dict[Wait, float] = {}
+
+    def note(self, wait: Wait, not_before: float = -math.inf) -> None:
+        """
+        Put a wait down for its time, or keep it where it is down earlier.
+
+        :param not_before: when a look at it is possible; its deadline is kept whatever that is
+        """
+        deadline = wait.watch.deadline
+        when = max(wait.acts_at, min(not_before, math.inf if deadline is None else deadline))
+        if when < self._noted.get(wait, math.inf):
+            self._noted[wait] = when
+            heapq.heappush(self._entries, (when, next(self._order), wait))
+
+    def forget(self, wait: Wait) -> None:
+        """Take a wait out."""
+        self._noted.pop(wait, None)
+
+    def next(self) -> float:
+        """When the next of them is due, or is to be asked again; infinite for never."""
+        while self._entries and self._noted.get(self._entries[0][2]) != self._entries[0][0]:
+            heapq.heappop(self._entries)
+        return self._entries[0][0] if self._entries else math.inf
+
+    def due(self, now: float) -> set[Wait]:
+        """Take out what is due: each of them is to be noted again, or forgotten."""
+        due = set()
+        while self.next() <= now:
+            wait = heapq.heappop(self._entries)[2]
+            del self._noted[wait]
+            if wait.acts_at <= now:
+                due.add(wait)
+            else:
+                self.note(wait)
+        return due

@@ -15,6 +15,7 @@ from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.sensors.simulation import CloudHPCSimulationSensor
 from airflow_provider_cloudhpc.triggers.accounts import find_account
 from tests.integration.operators.airflow_task import AirflowTask
+from tests.simulated_time import SimulatedClock
 
 
 @pytest.fixture
@@ -56,15 +57,12 @@ def test_a_slot_is_kept_for_the_quota_only_so_long(cloud, quota_wait):
     (number,) = cloud.control.simulation(pending=0, running=None)
     cloud.control.fault("rate_limit", times=None, retry_after=900)
     client = find_account("cloudhpc_default").client
-    now = [1_800_000_000.0]
-    watch = Watch(number, page=client.simulation_page(number), started=now[0])
-
-    def sleep(seconds):
-        now[0] += seconds
+    clock = SimulatedClock(lambda seconds: None, 1_800_000_000.0)
+    watch = Watch(number, page=client.simulation_page(number), started=clock.time())
 
     with pytest.raises(CloudHPCQuotaError, match="Try again after") as error:
-        wait_for_end(watch, lambda anew: client, quota_wait=quota_wait, clock=lambda: now[0], sleep=sleep)
+        wait_for_end(watch, lambda anew: client, clock, quota_wait=quota_wait, sleep=clock.sleep)
     assert error.value.transient
-    assert f"after {moment(now[0] + error.value.retry_after)}" in str(error.value)
+    assert f"after {moment(clock.time() + error.value.retry_after)}" in str(error.value)
     assert "it goes on, and bills" in str(error.value)
-    assert now[0] - 1_800_000_000.0 <= quota_wait
+    assert clock.time() - 1_800_000_000.0 <= quota_wait

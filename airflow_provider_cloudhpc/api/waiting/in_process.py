@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
     from airflow_provider_cloudhpc.api.lifecycle import Ending, Watch
+    from airflow_provider_cloudhpc.api.waiting.clock import SteadyClock
 
 #: Default for how long a worker's slot is spent on waiting for calls to be free again, seconds.
 DEFAULT_QUOTA_WAIT = 300.0
@@ -45,17 +46,18 @@ def look_once(watch: Watch, connect: Callable[[bool], CloudHPCClient], now: floa
 def wait_for_end(
     watch: Watch,
     connect: Callable[[bool], CloudHPCClient],
+    clock: SteadyClock,
     *,
     poll_interval: float = 60.0,
     quota_share: float = 0.5,
     quota_wait: float = DEFAULT_QUOTA_WAIT,
-    clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Ending:
     """
     Look until the wait has ended, paced by the account's counters.
 
     :param connect: as for :func:`look_once`
+    :param clock: the time that the watch lives in, too
     :param poll_interval: seconds between two looks at the least
     :param quota_share: part of the account's calls that the looks may use
     :param quota_wait: seconds that are waited for calls to be free before the slot is given up
@@ -64,7 +66,7 @@ def wait_for_end(
     pace = Pace(quota_share)
     used_up_since: float | None = None
     while True:
-        now = clock()
+        now = clock.time()
         due = pace.earliest(now)
         used_up = due > now
         if used_up:
@@ -85,14 +87,14 @@ def wait_for_end(
             if due - used_up_since > quota_wait:
                 raise CloudHPCQuotaError(
                     f"The account's calls are used up ({pace.quota or 'it tells no counters'}), for longer than this "
-                    f"task waits for them ({duration(quota_wait)}). Try again after {moment(due)} (in "
+                    f"task waits for them ({duration(quota_wait)}). Try again after {moment(due + clock.ahead())} (in "
                     f"{duration(due - now)}), e.g. by `retry_delay`. Simulation {watch.simulation_id} does not depend "
                     "on this: it goes on, and bills.",
                     retry_after=due - now,
                     quota=pace.quota,
                 )
             known = pace.quota or "it tells no counters"
-            watch.tell(f"The account's calls are used up ({known}); looking again at {moment(due)}.")
+            watch.tell(f"The account's calls are used up ({known}); looking again at {moment(due + clock.ahead())}.")
         if ending is not None:
             return ending
         if watch.confirm_at is not None:

@@ -17,6 +17,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from airflow_provider_cloudhpc.api.errors import CloudHPCQuotaError
     from airflow_provider_cloudhpc.api.models import Quota
 
@@ -143,10 +145,10 @@ class _Window:
         last = self._told_at if lacking > len(upcoming) else upcoming[int(lacking) - 1]
         return max(now, last + self.length + MARGIN)
 
-    def room_times(self, calls: int, now: float) -> list[float]:
-        """When each of so many further calls is free, about: what is not known of others is taken for forgiven late."""
+    def room_times(self, places: Iterable[int], now: float) -> list[float]:
+        """When further calls are free, about, by their places in the queue: others' are taken for forgiven late."""
         if not self.limit or self.used is None or self._stale:
-            return [now] * calls
+            return [now for _ in places]
         room = int(max(0, self.room(now)))
         missing = int(max(0, -self.room(now)))
         later = [max(now, call + self.length + MARGIN) for call in self._upcoming(now)[missing:]]
@@ -154,7 +156,7 @@ class _Window:
         late = max(now, self._told_at + self.length + MARGIN)
         first = [*[now] * room, *later][:most]
         first += [late] * (most - len(first))
-        return [first[number % most] + number // most * self.length for number in range(calls)]
+        return [first[place % most] + place // most * self.length for place in places]
 
     def _upcoming(self, now: float) -> list[float]:
         """Our own counted calls that have not surely been forgiven yet."""
@@ -290,19 +292,18 @@ class Pace:
         """Reads that are promised together though they are more than a third: the reserve bears as many unforeseen."""
         return min((reserve_of(window.limit) for window in self._windows if window.limit), default=1)
 
-    def promise_times(self, reads: int, now: float) -> list[float]:
+    def promise_times(self, places: Collection[int], now: float) -> list[float]:
         """
-        Give about when each of so many reads has its call.
+        Give about when waiting reads have their calls.
 
-        :param reads: how many are waiting
+        :param places: their places in the queue, from 0
         """
         now = max(now, self._paused_until)
-        return [max(times) for times in zip(*(window.room_times(reads, now) for window in self._windows), strict=True)]
+        return [max(times) for times in zip(*(window.room_times(places, now) for window in self._windows), strict=True)]
 
     def next_promise(self, reads: int, now: float) -> float:
         """Give when it is worth a poll to learn whether waiting reads have calls: a batch of them, not each one."""
-        times = self.promise_times(min(reads, self._least_batch), now)
-        return max([self.earliest(now), *times[-1:]])
+        return max(self.earliest(now), *self.promise_times([min(reads, self._least_batch) - 1], now))
 
     def interval(self, now: float, asked: float, calls: float) -> float:
         """

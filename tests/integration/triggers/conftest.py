@@ -59,6 +59,7 @@ class Waits:
         lines = self.lines.setdefault(simulation_id, [])
         now = self.clock.time()
         options = {"page": account.client.simulation_page(simulation_id), "started": now, "now": now, **watch}
+        options["ahead"] = self.clock.ahead
         wait = Wait(
             Watch(simulation_id, tell=lines.append, **options),
             conn_id,

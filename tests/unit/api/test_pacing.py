@@ -302,7 +302,7 @@ def test_the_times_told_are_in_order_and_reach_over_the_hours(reads):
     for minute in range(30):
         pace.called(Quota(100, 3 * minute + 5, 0, 0), BEGUN + 60 * minute)
     now = BEGUN + 1800
-    times = pace.promise_times(reads, now)
+    times = pace.promise_times(range(reads), now)
     assert times == sorted(times)
     assert len(times) == reads
     # 94 of 95 are free now or within an hour and a half; the rest an hour later, and so on.
