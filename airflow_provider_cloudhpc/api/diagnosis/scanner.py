@@ -153,6 +153,9 @@ class OutputScanner:
 
     def _skip(self, block: bytes) -> bytes:
         """Skip the lines of a block but for the last ones, which are given back."""
+        if block.isspace():
+            self._number += block.count(b"\n")
+            return b""
         start = len(block)
         kept = 0
         while start and kept < LAST_LINES:
@@ -164,7 +167,13 @@ class OutputScanner:
 
     def _take(self, part: bytes) -> None:
         """Take the next part of a line."""
-        for version, piece in enumerate(part.split(b"\r")):
+        pieces = part.split(b"\r")
+        if len(pieces) > 3:  # a progress bar, mostly: of versions that mean nothing the last one is enough
+            between = pieces[1:-1]
+            if not self._may_mean(b"\r".join(between)):
+                shown = (piece for piece in reversed(between) if strip_ansi(piece).strip())
+                pieces[1:-1] = [next(shown, b"")]
+        for version, piece in enumerate(pieces):
             if version:
                 self._end_version()
             self._pending += piece

@@ -231,6 +231,7 @@ def test_an_uncaught_python_exception_is_a_failure() -> None:
         "." * (WINDOW - 5) + " out of memory " + "." * 100,
         "MemoryError",
         "bash: fork: Cannot allocate memory",
+        "*ERROR in u_calloc: error allocating memory",
         "run.sh: xmalloc: cannot allocate 2097152 bytes",
         "gzip: stdin: memory exhausted",
         "  what():  std::bad_alloc",
@@ -269,6 +270,15 @@ def test_lack_of_memory_is_recognised_in_its_many_words(line: str, encoding: str
         ("mpirun detected that one or more processes exited with non-zero status, thus causing", "MPI_ABORT"),
         ("python3: can't open file '/case/run.py': [Errno 2] No such file or directory", "COMMAND_FAILED"),
         ("run.sh: line 4: ./solver: Permission denied", "COMMAND_FAILED"),
+        ("bash: ./run.sh: Permission denied", "COMMAND_FAILED"),
+        ("run.sh: 3: module: not found", "COMMAND_FAILED"),
+        ("bash: ./run.sh: /bin/zsh: bad interpreter: No such file or directory", "COMMAND_FAILED"),
+        ("bash: ./run.sh: cannot execute: required file not found", "COMMAND_FAILED"),
+        ("run.sh: line 1: ./a.sh: /bin/bash^M: bad interpreter: No such file or directory", "WINDOWS_LINE_ENDS"),
+        ("/usr/bin/env: 'python3\\r': No such file or directory", "WINDOWS_LINE_ENDS"),
+        ("/usr/bin/env: \u2018bash\\r\u2019: No such file or directory", "WINDOWS_LINE_ENDS"),
+        ("run.sh: line 9: syntax error near unexpected token `fi'", "SCRIPT_ERROR"),
+        ("run.sh: line 14: syntax error: unexpected end of file", "SCRIPT_ERROR"),
     ],
 )
 def test_how_programs_die_is_recognised(line: str, code: str) -> None:
@@ -307,6 +317,22 @@ def test_ram_tiers_lead_up() -> None:
         None,
         None,
     ]
+
+
+@pytest.mark.parametrize("blank", [b"\n", b" \n", b"\r\n", b"\x1b[0m\n"])
+def test_after_blank_blocks_lines_are_counted_and_the_last_ones_known(blank: bytes) -> None:
+    result = diagnose(b"begin\n" + blank * BLOCK + b"out of memory\nend\n")
+    assert result.findings[0].line_number == BLOCK + 2
+    assert result.last_lines == ("begin", "out of memory", "end")
+
+
+@pytest.mark.parametrize("last", ["  99%", "", "\x1b[0m"])
+def test_of_a_progress_bar_the_last_version_is_shown_and_each_is_looked_at(last: str) -> None:
+    bar = "\r".join(f"{number:4}%" for number in range(100))
+    assert diagnose(f"begin\n{bar}\r{last}\nend").last_lines == ("begin", "99%", "end")
+    found = diagnose(f"begin\n{bar}\rout of memory\r{bar}\r{last}\nend")
+    assert [finding.code for finding in found.findings] == ["OUT_OF_MEMORY"]
+    assert found.last_lines == ("begin", "99%", "end")
 
 
 def test_first_line_and_count_are_kept() -> None:
