@@ -130,13 +130,17 @@ def _is_elsewhere(case: Case) -> bool:
     return case.is_packed or any(True for check in (check_empty, check_wrapped) for _ in check(case))
 
 
+#: A namelist ends with a slash that is not in a text.
+_MESH = re.compile(r"""^[ \t]*&MESH\b((?:'[^'\n]*'|"[^"\n]*"|[^/'"])*)""", re.IGNORECASE | re.MULTILINE)
+
+
 def check_fds_meshes(case: Case) -> Iterator[Problem]:
     """Errors: ``MPI_PROCESS incorrect``, ``must be in ASCENDING ORDER``. Solver: no run without ``&MESH``."""
     decks = case.top(".fds")
     text = case.text(decks[0]) if case.runs("fds") and len(decks) == 1 else None
     if text is None:
         return
-    meshes = re.findall(r"^[ \t]*&MESH\b([^/]*)", text, re.IGNORECASE | re.MULTILINE)
+    meshes = _MESH.findall(text)
     if not meshes:
         if len(text) < DECK and "&CATF" not in text.upper():
             yield Problem("NO_MESH", f"{decks[0]!r} has no &MESH line: FDS stops at once.", "Define a mesh.")
@@ -149,7 +153,13 @@ def check_fds_meshes(case: Case) -> Iterator[Problem]:
             f"The MPI_PROCESS numbers of the &MESH lines in {decks[0]!r} do not rise from line to line.",
             "Sort the &MESH lines by MPI_PROCESS.",
         )
-    elif numbers and sorted(set(numbers)) != list(range(len(set(numbers)))):
+    elif (
+        numbers
+        and sorted(set(numbers)) != list(range(len(set(numbers))))
+        # Those that do not say it get a process by FDS, and MULT_ID makes further meshes.
+        and len(numbers) == len(meshes)
+        and not any("mult_id" in mesh.lower() for mesh in meshes)
+    ):
         yield Problem(
             "MPI_PROCESS_INCORRECT",
             f"The MPI_PROCESS numbers in {decks[0]!r} leave gaps or do not begin with 0.",
@@ -231,9 +241,28 @@ def _includes(case: Case, deck: str) -> list[str]:
 def check_includes(case: Case) -> Iterator[Problem]:
     """Solver: CalculiX stops at an ``*INCLUDE`` that is not there, with exit code 0."""
     if case.runs("calculix"):
-        missing = {name for deck in case.top(".inp") for name in _includes(case, deck)} - case.files.keys()
+        decks = case.top(".inp")
+        included = {name for deck in decks for name in _includes(case, deck)}
+        missing = included - case.files.keys()
         if missing:
-            yield _missing(missing, "*INCLUDE")
+            # Of several decks the one that is run may lack nothing.
+            yield _missing(missing, "*INCLUDE", is_error=len([deck for deck in decks if deck not in included]) < 2)
+
+
+def check_line_ends(case: Case) -> Iterator[Problem]:
+    """Solver: bash takes the carriage return of a Windows line end for a part of its commands and names."""
+    if not case.runs("custom-script"):
+        return
+    scripts = case.top(".sh")
+    bad = [name for name in scripts if re.match(r"[^\n]*\r\n", case.text(name) or "")]
+    if bad:
+        yield Problem(
+            "WINDOWS_LINE_ENDS",
+            f"The lines of {_named(bad)} end as Windows writes them: bash fails at them.",
+            "Save with Unix line ends (LF), as with dos2unix.",
+            # Of several scripts another one may be run.
+            is_error=len(case.top(".sh", ".py")) == 1,
+        )
 
 
 def check_export(case: Case) -> Iterator[Problem]:
@@ -314,7 +343,7 @@ def check_size(case: Case) -> Iterator[Problem]:
 #: The checks of what lies in a case.
 CASE_CHECKS: tuple[Check, ...] = (
     check_names, check_empty, check_wrapped, check_fds, check_fds_meshes, check_openfoam, check_input,
-    check_several_inputs, check_includes, check_export, check_leftovers, check_size,
+    check_several_inputs, check_includes, check_line_ends, check_export, check_leftovers, check_size,
 )  # fmt: skip
 #: All checks.
 CHECKS: tuple[Check, ...] = (*CASE_CHECKS, check_machine)

@@ -111,6 +111,10 @@ def test_a_large_case_is_told() -> None:
         ("&MESH MPI_PROCESS=1/\n&MESH MPI_PROCESS=0/", ["MPI_PROCESS_ORDER"]),
         ("&MESH MPI_PROCESS=0/\n&MESH MPI_PROCESS=2/", ["MPI_PROCESS_INCORRECT"]),
         ("&mesh mpi_process = 1/", ["MPI_PROCESS_INCORRECT"]),
+        ("&MESH ID='room a/b', MPI_PROCESS=0/\n&MESH ID=\"c/d\", MPI_PROCESS=1/", []),
+        ("&MESH ID='it', XB=0,1/ the user's words\n&MESH MPI_PROCESS=1/", []),
+        ("&MESH IJK=1,1,1/\n&MESH MPI_PROCESS=1/", []),
+        ("&MESH MULT_ID='m', MPI_PROCESS=0/\n&MESH MPI_PROCESS=4/", []),
     ],
 )
 def test_the_meshes_of_an_fds_input_are_read(tmp_path: Path, meshes: str, code: list[str]) -> None:
@@ -266,6 +270,32 @@ def test_the_includes_of_a_calculix_deck_are_looked_for(tmp_path: Path, deck: st
     (tmp_path / "beam.inp").write_text(deck)
     (tmp_path / "mesh.inp").write_text("*NODE\n")
     assert codes(case_of(tmp_path, script="calculiX-2.21-PARDISO")) == expected
+
+
+def test_a_deck_that_may_not_be_the_one_that_is_run_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "beam.inp").write_text("*NODE\n")
+    (tmp_path / "old.inp").write_text("*INCLUDE, INPUT=gone.inp\n")
+    problems = check_case(case_of(tmp_path, script="calculiX-2.21-PARDISO"))
+    assert {(one.code, one.is_error) for one in problems} == {("MISSING_FILES", False), ("SEVERAL_INPUTS", False)}
+
+
+@pytest.mark.parametrize(
+    ("contents", "expected"),
+    [
+        ({"run.sh": b"#!/bin/bash\r\necho\r\n"}, [("WINDOWS_LINE_ENDS", True)]),
+        ({"run.sh": b"echo a\necho '\r\n'\n"}, []),
+        ({"run.py": b"print(1)\r\n"}, []),
+        ({"run.sh": b"true\n", "data.txt": b"1\r\n"}, []),
+        ({"run.py": b"print(1)\n", "old.sh": b"true\r\n"}, [("WINDOWS_LINE_ENDS", False), ("SEVERAL_INPUTS", False)]),
+    ],
+)
+def test_scripts_with_windows_line_ends_are_told(
+    tmp_path: Path, contents: dict[str, bytes], expected: list[tuple[str, bool]]
+) -> None:
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    problems = check_case(case_of(tmp_path, script="custom-script"))
+    assert sorted((one.code, one.is_error) for one in problems) == sorted(expected)
 
 
 def test_the_files_of_an_export_are_looked_for(tmp_path: Path) -> None:
