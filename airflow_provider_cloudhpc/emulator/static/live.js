@@ -3,6 +3,11 @@
 const content = document.getElementById("content");
 const light = document.getElementById("live");
 
+// A click on a link that is taken away under it would be lost.
+let pressed = false;
+addEventListener("pointerdown", () => (pressed = true));
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => setTimeout(() => (pressed = false)));
+
 function logEnd() {
   const log = content.querySelector(".log");
   if (log) log.scrollTop = log.scrollHeight;
@@ -16,8 +21,12 @@ async function refresh() {
     const { html } = await answer.json();
     const log = content.querySelector(".log");
     const position = log && log.scrollHeight - log.scrollTop - log.clientHeight > 20 ? log.scrollTop : null;
-    if (!window.getSelection().toString()) {
+    if (!pressed && !window.getSelection().toString()) {
+      const scrolled = [...content.querySelectorAll(".card")].map((card) => card.scrollLeft);
+      const focused = content.contains(document.activeElement) && document.activeElement.getAttribute("href");
       content.innerHTML = html;
+      content.querySelectorAll(".card").forEach((card, number) => (card.scrollLeft = scrolled[number] || 0));
+      if (focused) content.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
       if (position === null) logEnd();
       else content.querySelector(".log").scrollTop = position;
     }

@@ -163,10 +163,11 @@ def test_the_pages_tell_what_the_status_does_not(emulator: CloudHPCEmulator) -> 
     (spot,) = control.simulation(pending=0, running=None)
     control.preempt(spot)
     page = requests.get(f"{emulator.url}/en/simulation/view/{crashed}", timeout=10).text
-    assert ("COMPLETED" in page, "the output tells an error" in page, "7 of 70" in page) == (True, True, True)
+    assert ("COMPLETED" in page, "error in output" in page, "7 of 70" in page) == (True, True, True)
     page = requests.get(f"{emulator.url}/en/simulation/view/{spot}", timeout=10).text
-    assert ("spot machine, restarted 1" in page, "the output tells an error" in page) == (True, False)
+    assert ("spot machine, restarted 1" in page, "error in output" in page) == (True, False)
     overview = requests.get(emulator.url, timeout=10).text
+    assert overview.count("error in output") == 1
     assert ("restarts: 1" in overview, "<td>other</td>" in overview, "7 of 70" in overview) == (True, True, True)
 
 
