@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from email.utils import formatdate
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -72,6 +73,7 @@ def store_app(world: World) -> Starlette:
             **_object_headers(blob),
             "accept-ranges": "bytes",
             "content-type": blob.content_type or "application/octet-stream",
+            "content-disposition": _disposition(node.basename),
             "last-modified": formatdate(blob.created, usegmt=True),
         }
         start, end = 0, blob.size
@@ -108,6 +110,11 @@ def store_app(world: World) -> Starlette:
 
 def _object_headers(blob: Blob) -> dict[str, str]:
     return {"etag": blob.etag, "x-goog-hash": blob.goog_hash, "x-goog-generation": str(blob.generation)}
+
+
+def _disposition(name: str) -> str:
+    plain = name.isascii() and "\\" not in name
+    return f'attachment; filename="{name}"' if plain else f"attachment; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _checked(world: World, request: Request, method: str = "PUT") -> tuple[str, Response | None]:

@@ -257,6 +257,14 @@ def test_a_range(
         assert (answer.content, answer.headers["Content-Length"]) == (content, str(len(content)))
 
 
+def test_a_link_names_its_file(emulator: CloudHPCEmulator, api: Api) -> None:
+    """For ``wget --content-disposition`` and ``curl -OJ``; a browser saves it, and shows no page of a stranger."""
+    for name, named in (("a.tar.gz", 'filename="a.tar.gz"'), ("é\\.frd", "filename*=UTF-8''%C3%A9%5C.frd")):
+        emulator.control.file(f"case/{name}", b"x")
+        answer = requests.get(api.link(f"case/{name}"), timeout=TIMEOUT)
+        assert (answer.text, answer.headers["Content-Disposition"]) == ("x", f"attachment; {named}")
+
+
 def test_if_range(emulator: CloudHPCEmulator, api: Api) -> None:
     emulator.control.file("case/a", "0123456789")
     link = api.link("case/a")
