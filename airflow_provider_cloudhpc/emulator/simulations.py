@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_cloudhpc.emulator.clock import Entry, service_date
@@ -41,11 +43,6 @@ ENDINGS: dict[str, Status] = {
     "stopped": Status.STOPPED,
 }
 CRASH_OUTPUT = "@@@ ERROR: KILLED BY SIGNAL: 9 - out of memory\n"
-
-SORT_FIELDS = (
-    "id", "user_id", "cpu", "ram", "nopre", "folder", "mesh", "script", "clean", "idate", "edate", "cpu_hrs", "cost",
-    "status", "images", "vnc_url", "ip_address",
-)  # fmt: skip
 
 
 @dataclass
@@ -124,27 +121,31 @@ class Simulation:
         run = self.machine.run if self.machine else None
         return self.log + (run.output() if run else "")
 
-    def record(self, now: float) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """The record as it goes over the wire (with plain numbers), without output."""
-        bill = self.bill(now)
-        running = self.status in (Status.RUNNING, Status.STOPPING)
-        return {
-            "id": self.id,
-            "user_id": self.user_id,
-            "cpu": self.cpu,
-            "ram": self.ram,
-            "nopre": self.nopre,
-            "folder": self.folder,
-            "mesh": self.mesh,
-            "script": self.script,
-            "clean": self.clean,
-            "idate": service_date(self.created),
-            "edate": service_date(self.ended),
-            "cpu_hrs": round(bill.cpu_hours, 4) if self.ended is not None else "",
-            "cost": round(bill.cost, 4) if self.ended is not None else "",
-            "status": int(self.status),
-            "images": "",
-            # Personal and short-lived: no client may log it.
-            "vnc_url": f"https://vnc.example/{self.id}?token=vnc-secret-{self.id}" if running else "",
-            "ip_address": f"10.0.{self.id // 250 % 250}.{self.id % 250 + 1}" if running else "",
-        }
+        return {name: field(self) for name, field in FIELDS.items()}
+
+    @property
+    def _has_machine(self) -> bool:
+        return self.status in (Status.RUNNING, Status.STOPPING)
+
+    @property
+    def _final_bill(self) -> Bill | None:
+        return None if self.ended is None else self.bill(self.ended)
+
+
+#: The record's fields; a listing can be sorted by any.
+FIELDS: dict[str, Callable[[Simulation], Any]] = {
+    **{
+        name: attrgetter(name) for name in ("id", "user_id", "cpu", "ram", "nopre", "folder", "mesh", "script", "clean")
+    },
+    "idate": lambda s: service_date(s.created),
+    "edate": lambda s: service_date(s.ended),
+    "cpu_hrs": lambda s: round(bill.cpu_hours, 4) if (bill := s._final_bill) else "",
+    "cost": lambda s: round(bill.cost, 4) if (bill := s._final_bill) else "",
+    "status": lambda s: int(s.status),
+    "images": lambda s: "",
+    # Personal and short-lived: no client may log it.
+    "vnc_url": lambda s: f"https://vnc.example/{s.id}?token=vnc-secret-{s.id}" if s._has_machine else "",
+    "ip_address": lambda s: f"10.0.{s.id // 250 % 250}.{s.id % 250 + 1}" if s._has_machine else "",
+}

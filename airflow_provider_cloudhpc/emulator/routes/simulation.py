@@ -21,7 +21,7 @@ from airflow_provider_cloudhpc.emulator.routes.common import (
 )
 from airflow_provider_cloudhpc.emulator.scheduler import NotPossible
 from airflow_provider_cloudhpc.emulator.settings import CPUS, RAMS, SCRIPTS
-from airflow_provider_cloudhpc.emulator.simulations import SORT_FIELDS, Simulation
+from airflow_provider_cloudhpc.emulator.simulations import FIELDS, Simulation
 from airflow_provider_cloudhpc.emulator.storage import StorageError, check_path
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def router(world: World) -> APIRouter:
         if version != world.scheduler.version:
             now = world.clock.now()
             order = [s for s in world.scheduler.all.values() if s.user == user and s.listed_at <= now]
-            order.sort(key=lambda s: (*_sort_key(s.record(now)[sort]), s.id), reverse=down)
+            field = FIELDS[sort]
+            order.sort(key=lambda s: (*_sort_key(field(s)), s.id), reverse=down)
             orders[(user, sort, down)] = (world.scheduler.version, order)
         return order
 
@@ -99,23 +100,22 @@ def router(world: World) -> APIRouter:
 
     @routes.get("/simulation/view-short/{id}", summary="One record", **schema.answer(schema.SIMULATION))
     async def view_short(id: str, request: Request) -> Any:
-        return success(on_the_wire(own(request, id).record(world.clock.now()), world))
+        return success(on_the_wire(own(request, id).record(), world))
 
     @routes.get("/simulation/view/{id}", summary="One record with its output", **schema.answer(schema.SIMULATION))
     async def view(id: str, request: Request) -> Any:
         simulation = own(request, id)
-        record = on_the_wire(simulation.record(world.clock.now()), world)
+        record = on_the_wire(simulation.record(), world)
         return success({**record, "logs": "", "output": simulation.output()})
 
     @routes.get(
         "/simulation/index-short/{sort}/{direction}/{page}",
         summary="A page of records",
-        **schema.answer(schema.list_of(schema.SIMULATION), sort=SORT_FIELDS),
+        **schema.answer(schema.list_of(schema.SIMULATION), sort=tuple(FIELDS)),
     )
     async def index_short(sort: str, direction: str, page: str, request: Request) -> Any:
-        order = ordered(user_of(request).name, sort, descending(direction, sort, SORT_FIELDS))
-        now = world.clock.now()
-        return success([on_the_wire(s.record(now), world) for s in page_of(order, page, world)])
+        order = ordered(user_of(request).name, sort, descending(direction, sort, tuple(FIELDS)))
+        return success([on_the_wire(s.record(), world) for s in page_of(order, page, world)])
 
     @routes.put("/simulation/stop/{id}", summary="Stop a simulation", **schema.call(schema.SIGNAL, schema.TRUE))
     async def stop(id: str, request: Request) -> Any:
