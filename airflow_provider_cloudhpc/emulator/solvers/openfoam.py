@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 _DEBIAN = Path("/usr/share/openfoam")
 #: Seconds that a soft stop leaves the solver to notice the changed controlDict, before SIGTERM.
 _PATIENCE = 30
-#: How much of the end of a log is searched for errors, and how many lines of it are shown.
-_TAIL_BYTES, _TAIL_LINES = 64 * 1024, 40
+#: How much of the end of a log is searched for errors, and how many lines are shown from the first error on: what MPI
+#: has to say about it comes after it, and is long.
+_TAIL_BYTES, _SHOWN_LINES = 64 * 1024, 40
+_FATAL = re.compile(r"FOAM FATAL|Foam::sigFpe")
 
 _DRIVER = Path(__file__).with_name("openfoam_run.sh")
 _FUNCTIONS = Path(__file__).with_name("openfoam_functions.sh")
@@ -146,9 +148,11 @@ class OpenFoamRun(ProcessRun):
             with path.open("rb") as stream:
                 stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
                 text = stream.read().decode(errors="replace")
-            if "FOAM FATAL" in text or "Foam::sigFpe" in text:
-                tail = "\n".join(text.splitlines()[-_TAIL_LINES:])
-                shown += f"@@@ END OF {path.name}:\n{tail}\n@@@ ERROR: {path.name} ends with an error\n"
+            lines = text.splitlines()
+            first = next((number for number, line in enumerate(lines) if _FATAL.search(line)), None)
+            if first is not None:
+                told = "\n".join(lines[first : first + _SHOWN_LINES])
+                shown += f"@@@ FROM {path.name}:\n{told}\n@@@ ERROR: {path.name} ends with an error\n"
         return shown + super().verdict(code, reason, log)
 
     def pack_results(self, target: Path) -> list[Path]:
