@@ -21,6 +21,9 @@ from cryptography.fernet import Fernet
 #: Seconds that one Airflow command may take.
 COMMAND_TIMEOUT = 300.0
 
+#: Interpreter of an environment -> its Airflow's database with all tables and no rows of anybody's.
+MIGRATED: dict[str, bytes] = {}
+
 ADD_CONNECTION = """
 import json, sys
 from airflow.models import Connection
@@ -151,10 +154,14 @@ class AirflowHome:
         return self.run_python("-m", "airflow", *arguments)
 
     def migrate(self) -> None:
-        """Make the database's tables; readers and writers are not to wait for each other."""
-        self.airflow("db", "migrate")
-        with closing(sqlite3.connect(self.database)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
+        """Make the database's tables, once for all homes of an environment: it takes Airflow many seconds."""
+        if self.python not in MIGRATED:
+            self.airflow("db", "migrate")
+            with closing(sqlite3.connect(self.database)) as connection:
+                # Readers and writers are not to wait for each other.
+                connection.execute("PRAGMA journal_mode=WAL")
+            MIGRATED[self.python] = self.database.read_bytes()
+        self.database.write_bytes(MIGRATED[self.python])
 
     def add_connection(
         self, conn_id: str, conn_type: str, *, extra: Mapping[str, Any] | None = None, **fields: Any

@@ -46,10 +46,3 @@ def test_real_airflow_runs_defers_restarts_and_leaves_nothing(real_airflow):
     while left := [pid for pid in processes if runs(pid)]:
         assert time.monotonic() < deadline, f"still there: {left}"
         time.sleep(0.1)
-
-
-def test_dag_test_in_one_process(airflow_home):
-    home = airflow_home(DAGS)
-    run = home.dag_test(DAGS / "plain_deferral.py", DAG_ID)
-    assert run.state == "success"
-    assert home.task_states(run) == SUCCESS

@@ -20,7 +20,8 @@ DECK = "&HEAD CHID='room_fire'/\n&TIME T_END=10./\n&MESH IJK=10,10,10, XB=0,1,0,
 
 @pytest.fixture
 def emulator():
-    with CloudHPCEmulator(port=0) as emulator:
+    # The run is over by the sensor's first look: the next would be a minute later.
+    with CloudHPCEmulator(port=0, clock_speed=20) as emulator:
         yield emulator
 
 

@@ -32,7 +32,7 @@ def test_no_call_breaks_it(emulator: CloudHPCEmulator, endpoint: str, mode: Gene
     seen = set()
 
     @given(case=operations(emulator)[endpoint].as_strategy(generation_mode=mode))
-    @settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
+    @settings(max_examples=25, suppress_health_check=[*HealthCheck])
     def send(case: Any) -> None:
         answer = case.call(headers={"X-API-key": emulator.api_key}, timeout=TIMEOUT, allow_redirects=False)
         seen.add(answer.status_code)

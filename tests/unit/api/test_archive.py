@@ -326,7 +326,7 @@ SIZES = st.sampled_from([0, 1, 511, 512, 513, 1023, 1024, 1025, MIB - 512, MIB -
 FILES = st.tuples(SIZES, st.integers(0, 0o777).map(lambda mode: mode | 0o400), st.integers(-(10**6), 2**33))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(st.lists(NAMES, min_size=1, max_size=3).map(tuple), FILES, min_size=1, max_size=8))
 @example({("d" * 200, "e" * 200, "f" * 200): (513, 0o755, 2**33)})
 def test_round_trip(

@@ -30,7 +30,7 @@ def service(records, ask, lie, chance):
 
 
 @pytest.mark.parametrize("lie", ["", "disorder", "omits", "repeats"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(waits=st.integers(1, 150), foreign=st.integers(0, 100), rate=st.floats(0.0, 0.3), seed=st.integers(0, 10**6))
 def test_every_ending_is_found(lie, waits, foreign, rate, seed):
     chance = random.Random(seed)

@@ -375,7 +375,7 @@ def test_the_report_says_what_happened_and_what_to_do() -> None:
     assert json.loads(json.dumps(result.to_dict())) == result.to_dict()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @example(["Out of memory", "\n"], [1, 5])
 @given(
     st.lists(st.sampled_from(SCRAPS) | st.text(max_size=20), max_size=40), st.lists(st.integers(0, 3000), max_size=8)
@@ -394,7 +394,7 @@ def test_no_output_breaks_it_and_cuts_make_no_difference(scraps: list[str], cuts
         assert diagnose(each, script="fds6.9.1", ram="highcpu").to_dict() == whole
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     st.binary(max_size=300),
     st.lists(st.sampled_from(SCRAPS), min_size=1, max_size=6),
@@ -412,7 +412,7 @@ def test_blocks_that_are_skipped_give_the_same_as_blocks_that_are_read(
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=2000))
 def test_bytes_of_any_kind_are_survived(data: bytes) -> None:
     result = diagnose(data)

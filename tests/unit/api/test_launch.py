@@ -98,7 +98,7 @@ def test_every_step_and_every_fault(ownership: Ownership, remembers: bool) -> No
 
 
 @pytest.mark.parametrize(("ownership", "remembers"), GUARANTEED)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_random_stories_of_several_faults(ownership: Ownership, remembers: bool, data: st.DataObject) -> None:
     def choose(possible: Sequence[Any]) -> Any:

@@ -91,7 +91,7 @@ def test_the_reserve_is_five_percent_and_at_least_five_but_never_more_than_half(
 
 
 @pytest.mark.parametrize("kind", ["fixed", "rolling"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     limit=st.integers(12, 600),
     daily=st.sampled_from([0, 300, 2000]),
@@ -169,7 +169,7 @@ def test_the_reserve_is_left_when_others_use_the_rest(window):
 
 
 @pytest.mark.parametrize("kind", ["fixed", "rolling"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     limit=st.sampled_from([60, 100, 500]),
     shift=st.floats(0, HOUR),
@@ -254,7 +254,7 @@ def test_backing_off_grows_to_a_limit():
 
 
 @pytest.mark.parametrize("kind", ["fixed", "rolling"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(limit=st.integers(20, 300), shift=st.floats(0, HOUR), delay=st.floats(1, 60), share=st.floats(0.2, 1.0))
 def test_promised_reads_and_polls_stay_out_of_the_reserve(kind, limit, shift, delay, share):
     account, pace = Account(limit, kind=kind), Pace(share)

@@ -453,7 +453,7 @@ def test_what_is_no_tar_at_all(place: Place, content: bytes, kind: str) -> None:
     place.refuses(content, kind)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.integers(0, 10**9), st.integers(1, 255)), min_size=1, max_size=4), st.booleans())
 def test_any_damage_is_refused_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]], packed: bool

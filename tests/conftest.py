@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Property tests try the same examples in every run; ``HYPOTHESIS_PROFILE=explore`` looks for new ones."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("repeat", derandomize=True, database=None, deadline=None)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
