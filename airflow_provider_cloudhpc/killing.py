@@ -9,13 +9,15 @@ and its next try goes on with the simulation. Marked, removed, cleared, its run 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
+from airflow_provider_cloudhpc.api.launch.attempts import Cleared
 from airflow_provider_cloudhpc.api.models import StopPolicy
 from airflow_provider_cloudhpc.api.stopping import find_settled
 
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 KILLED_STATES = frozenset({"failed", "success", "skipped", "upstream_failed", "removed", "restarting", None})
 #: Where the task's state store (Airflow 3.3) keeps that the task itself stopped its simulation.
 STOP_KEY = "cloudhpc_stopped"
+#: Event of Airflow 2's audit log: a task that was cleared while it ran has stopped its simulation.
+CLEARED_EVENT = "cloudhpc_cleared"
 #: Seconds to look, at an ``execution_timeout``, for a launch whose answer had not come.
 LATE_LAUNCH = 30.0
 
@@ -78,9 +82,7 @@ def was_killed(key: TaskKey | None) -> bool | None:
 
 async def was_killed_async(key: TaskKey | None) -> bool | None:
     """Ask as :func:`was_killed` does, from the triggerer's event loop."""
-    try:
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # noqa: F401
-    except ImportError:  # Airflow 2 asks the database
+    if _is_airflow_2():
         return await asyncio.to_thread(was_killed, key)
     from asgiref.sync import sync_to_async
 
@@ -178,14 +180,46 @@ def stop_launching(
 
 
 def remember_stop(context: Mapping[str, Any], simulation_id: int) -> None:
-    """Keep, for the task's next try, that this one stopped the simulation; nothing before Airflow 3.3."""
+    """
+    Keep, for the task's next try, that this one stopped the simulation.
+
+    Airflow 2 has no place for that but its audit log, and there only a Clear is kept: it leaves no other trace.
+    """
     store = context.get("task_state_store")
-    if store is None:
-        return
     try:
-        store.set(STOP_KEY, {"simulation_id": simulation_id})
+        if store is not None:
+            store.set(STOP_KEY, {"simulation_id": simulation_id})
+        else:
+            _log_clear(context["ti"], simulation_id)
     except Exception as error:
         log.warning("That this task stopped its simulation could not be kept: %s", error)
+
+
+def clear_of(context: Mapping[str, Any]) -> Cleared | None:
+    """
+    Give the last Clear of a task while it ran, where only Airflow 2's audit log tells of it.
+
+    (Airflow 3 moves the task's ``max_tries`` then, as after any other Clear.)
+    """
+    if not _is_airflow_2() or context["ti"].try_number <= 1:
+        return None
+    key = TaskKey.of(context["ti"])
+    try:
+        from airflow.models.log import Log
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            extra = (
+                session.query(Log.extra)
+                .filter_by(event=CLEARED_EVENT, **asdict(key))  # type: ignore[arg-type]
+                .order_by(Log.id.desc())
+                .limit(1)
+                .scalar()
+            )
+        return None if extra is None else Cleared(**json.loads(extra))
+    except Exception as error:
+        log.warning("Whether the task was cleared while it ran cannot be read: %s", error)
+        return None
 
 
 def told_of_own_stop(context: Mapping[str, Any], simulation_id: int) -> str:
@@ -207,16 +241,46 @@ def told_of_own_stop(context: Mapping[str, Any], simulation_id: int) -> str:
     return ""
 
 
+def _is_airflow_2() -> bool:
+    """Whether tasks and triggers may ask Airflow's database themselves."""
+    try:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # noqa: F401
+    except ImportError:
+        return True
+    return False
+
+
+def _log_clear(task_instance: Any, simulation_id: int) -> None:
+    """Write a Clear of a running task to Airflow 2's audit log; nothing where it was ended otherwise."""
+    key = TaskKey.of(task_instance)
+    if key is None or not _is_airflow_2() or _state_of(key) != "restarting":
+        return
+    from airflow.models.log import Log
+    from airflow.utils.session import create_session
+
+    cleared = Cleared(simulation_id, task_instance.try_number)
+    with create_session() as session:
+        session.add(
+            Log(
+                event=CLEARED_EVENT,
+                owner="airflow",
+                extra=json.dumps(asdict(cleared)),
+                try_number=cleared.try_number,
+                **asdict(key),
+            )
+        )
+
+
 def _state_of(key: TaskKey) -> str | None:
     """
     Give the state that Airflow has of a task, None for a cleared one.
 
     :raises Exception: it cannot be learned
     """
-    try:
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-    except ImportError:
+    if _is_airflow_2():
         return _state_in_database(key)
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
     mapped = key.map_index >= 0
     states = RuntimeTaskInstance.get_task_states(
         dag_id=key.dag_id,

@@ -24,6 +24,7 @@ from airflow_provider_cloudhpc.api.launch.types import (
     Ownership,
 )
 from airflow_provider_cloudhpc.api.names import is_minted_by, mint_folder
+from airflow_provider_cloudhpc.killing import clear_of
 from airflow_provider_cloudhpc.operators.checking import check_folder_before
 from airflow_provider_cloudhpc.operators.launch_record import LaunchRecord
 from airflow_provider_cloudhpc.task import bad_input_fails, read_choice, read_simulation_id
@@ -202,6 +203,7 @@ def launch(
             ownership=ownership,
             remembers=store is not None,
             earlier_folders=earlier_folders_of(request.folder, ownership, context),
+            cleared=clear_of(context),
             adopt=read_simulation_id(adopt, "adopt"),
             on_conflict=read_choice(OnConflict, on_conflict, "on_conflict"),
             on_ambiguous=read_choice(OnAmbiguous, on_ambiguous, "on_ambiguous"),

@@ -49,6 +49,19 @@ class Attempt:
         return cls(int(data["try_number"]), int(data["max_tries"]), int(data["retries"]))
 
 
+@dataclass(frozen=True)
+class Cleared:
+    """
+    What is known of a Clear of a task that ran, where Airflow's counters do not show it.
+
+    :param simulation_id: what the task stopped then
+    :param try_number: of the try that was cleared
+    """
+
+    simulation_id: int
+    try_number: int
+
+
 def compare(before: Attempt, now: Attempt) -> Verdict:
     """
     Tell what a try is, from the counters of an earlier try that were kept.

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError
-from airflow_provider_cloudhpc.api.launch.attempts import Attempt, Verdict, compare, guess
+from airflow_provider_cloudhpc.api.launch.attempts import Attempt, Cleared, Verdict, compare, guess
 from airflow_provider_cloudhpc.api.launch.types import (
     DEFAULT_SETTLE,
     Action,
@@ -70,6 +70,7 @@ class LaunchMachine:
     :param ownership: whose the folder is
     :param remembers: whether what is saved is there again at the next try
     :param earlier_folders: folders that this task had before Clears
+    :param cleared: the last Clear of this task while it ran, where nothing is remembered and it is known
     :param adopt: take this simulation in place of a launch
     :param judges: whether a simulation that has ended is judged before a retry takes it
     :param settle: seconds to look for a launch that is not seen
@@ -80,6 +81,7 @@ class LaunchMachine:
     ownership: Ownership = Ownership.NAMED
     remembers: bool = True
     earlier_folders: tuple[str, ...] = ()
+    cleared: Cleared | None = None
     adopt: int | None = None
     on_conflict: OnConflict = OnConflict.FAIL
     on_ambiguous: OnAmbiguous = OnAmbiguous.FAIL
@@ -185,11 +187,15 @@ class LaunchMachine:
 
     def _without_state(self, verdict: Verdict) -> Steps:
         """Go by the listing where nothing is kept over tries; in a folder that a user named, by the guard alone."""
+        if self.cleared and self.cleared.try_number == self.attempt.try_number - 1:
+            yield Stop(self.cleared.simulation_id)  # it was, and may take its time
+            return (yield from self._start(self.cleared.simulation_id))
         if verdict is Verdict.NEW or self.ownership is Ownership.NAMED:
             return (yield from self._start())
         here = self.request.folder
+        known = self.cleared.simulation_id if self.cleared else 0
         if verdict is Verdict.CLEAR:
-            listing = yield from self._settle(0, ALL_PAGES, here, *self.earlier_folders)
+            listing = yield from self._settle(known, ALL_PAGES, here, *self.earlier_folders)
             if listing.error is not None:
                 raise listing.error
             own = [found for found in listing.found if found.folder.strip("/") == here]
@@ -198,8 +204,8 @@ class LaunchMachine:
                 return (yield from self._reattach(own[0].id))
             for simulation in listing.active:
                 yield Stop(simulation.id)
-            return (yield from self._start(listing.newest))
-        listing = yield from self._settle(0, ALL_PAGES, here)
+            return (yield from self._start(max(known, listing.newest)))
+        listing = yield from self._settle(known, ALL_PAGES, here)
         if listing.error is not None:
             raise listing.error
         if not listing.found:
@@ -210,7 +216,7 @@ class LaunchMachine:
                     raise earlier.error
                 for simulation in earlier.active:
                     yield Stop(simulation.id)
-            return (yield from self._start(listing.newest))
+            return (yield from self._start(max(known, listing.newest)))
         simulation = listing.found[0]
         if verdict is Verdict.UNSURE and self.ownership is Ownership.RUN and simulation.is_terminal:
             raise self._unsure(simulation.id)

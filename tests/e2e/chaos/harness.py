@@ -209,6 +209,10 @@ class Chaos:
         if row.person and not one.acted and self._is_there(one):
             one.acted = True
             self._people.act(row.person, one.run, self._waiting_task(row))
+        if row.person == "clear" and one.acted:
+            second = [launch.id for launch in self._cloud.ledger.launches if launch.user == row.name][1:]
+            if second and not self._cloud.ledger.bills[second[0]].ended:
+                self._cloud.control.finish(second[0])
         if self._airflow.run_state(one.run) in ("success", "failed"):
             one.over_at = now
 
@@ -262,7 +266,11 @@ class Chaos:
                 ("launches", len(launched), row.launches),
                 ("stopped", len(stopped), row.stops),
                 ("left running", len(left), row.left),
-                ("folders", len({launch.folder for launch in launched}), row.launches),
+                (
+                    "folders",
+                    len({launch.folder for launch in launched}),
+                    row.launches if row.folders is None else row.folders,
+                ),
             )
             if got != wanted
         ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCConnectionError, CloudHPCError, CloudHPCRefusedError
-from airflow_provider_cloudhpc.api.launch.attempts import Attempt
+from airflow_provider_cloudhpc.api.launch.attempts import Attempt, Cleared
 from airflow_provider_cloudhpc.api.launch.machine import LaunchMachine
 from airflow_provider_cloudhpc.api.launch.types import (
     Answer,
@@ -105,6 +105,7 @@ class World:
     stored: Any = None
     attempt: Attempt = field(default_factory=lambda: Attempt(1, RETRIES, RETRIES))
     generation: int = 0
+    cleared: Cleared | None = None
     posts: int = 0
     crashes: int = 0
     calls: list[str] = field(default_factory=list)
@@ -133,6 +134,7 @@ class World:
             self.ownership,
             self.remembers,
             tuple(self.folder(number) for number in range(self.attempt.retries, self.attempt.max_tries)),
+            cleared=self.cleared,
             on_conflict=self.on_conflict,
             on_ambiguous=self.on_ambiguous,
             settle=SETTLE,
@@ -181,6 +183,15 @@ class World:
         ended = self.attempt.try_number
         self.generation += 1
         self.attempt = Attempt(ended + 1, ended + self.attempt.retries, self.attempt.retries)
+
+    def clear_while_it_waits(self, simulation_id: int) -> None:
+        """Clear the running task where Airflow's counters do not show that; it stops its simulation and notes it."""
+        record = next(record for record in self.records if record.id == simulation_id)
+        if record.status is SimulationStatus.RUNNING:
+            self.effect(Stop(simulation_id), None)
+        self.cleared = Cleared(simulation_id, self.attempt.try_number)
+        self.generation += 1
+        self.retry()
 
     def edit_retries(self, retries: int) -> None:
         self.attempt = replace(self.attempt, retries=retries)

@@ -50,13 +50,19 @@ def tell(world: World, choose: Choose, check: Callable[[World, Any], None]) -> l
                 if record.owner is not None and record.status is SimulationStatus.RUNNING:
                     record.status = SimulationStatus.COMPLETED
         nexts = ["end"] if isinstance(outcome, Launched) else ["retry"] if is_retryable(outcome) else ["end"]
+        if isinstance(outcome, Launched) and not world.remembers:
+            nexts.append("clear while it waits")
         what = choose((*nexts, "clear"))
         if what == "end":
             break
         if what == "clear" and world.generation and not world.remembers:
             # Without memory a launch from before one Clear hides that another is on its way; see docs/launching.md.
             world.pass_time(LATE + LAG)
-        world.retry() if what == "retry" else world.clear()
+        if what == "clear while it waits":
+            assert isinstance(outcome, Launched)
+            world.clear_while_it_waits(outcome.simulation_id)
+        else:
+            world.retry() if what == "retry" else world.clear()
     world.pass_time(10 * SETTLE)
     check(world, None)
     return outcomes
@@ -229,6 +235,23 @@ def test_after_a_clear_what_was_launched_before_is_not_taken_for_the_new_one(
     else:
         assert isinstance(outcome, CloudHPCLaunchError)
         assert [candidate.id for candidate in outcome.candidates] == [101]
+
+
+@pytest.mark.parametrize("ownership", list(Ownership))
+def test_a_clear_that_only_the_task_noted_launches_at_once_when_what_it_stopped_is_over(ownership: Ownership) -> None:
+    world = World(lambda possible: possible[0], ownership, False)
+    assert world.run_try() == Launched(100, How.LAUNCHED)
+    world.clear_while_it_waits(100)
+    world.calls.clear()
+    assert world.run_try() == Launched(101, How.LAUNCHED)
+    guard = ["Find"] if ownership is Ownership.NAMED else []
+    assert [call for call in world.calls if call != "Save"] == ["Stop", *guard, "Prepare", "Post"]
+    world.retry()
+    outcome = world.run_try()
+    if ownership is Ownership.NAMED:
+        assert isinstance(outcome, CloudHPCLaunchError)
+    else:
+        assert outcome == Launched(101, How.REATTACHED)
 
 
 def test_retries_that_were_edited_once_are_no_doubt_for_ever() -> None:

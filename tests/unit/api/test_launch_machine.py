@@ -119,6 +119,15 @@ class Tasks(RuleBasedStateMachine):
         self.outcomes[number] = None
         world.begin()
 
+    @rule(number=TASKS)
+    def clear_while_it_waits(self, number: int) -> None:
+        """Clear a task that waits, where only its own note tells of that."""
+        world, outcome = self.worlds[number], self.outcomes[number]
+        if isinstance(outcome, Launched) and not world.remembers:
+            world.clear_while_it_waits(outcome.simulation_id)
+            self.outcomes[number] = None
+            world.begin()
+
     @rule(number=TASKS, retries=st.integers(0, 4))
     def edit_retries(self, number: int, retries: int) -> None:
         """Somebody edits the DAG; a task that nothing is kept of cannot be told then, see docs/launching.md."""
