@@ -34,23 +34,22 @@ def store_app(world: World) -> Starlette:
             return _violation(world, request, 411, "MissingContentLength", "no-length", "a PUT must say its length")
         if "content-length" not in headers and not world.settings.chunked_put:
             return _violation(world, request, 411, "MissingContentLength", "chunked-put", "a chunked PUT is not taken")
-        writer = world.blobs.writer()
         try:
-            async for block in request.stream():
-                writer.write(block)
-            announced = headers.get("content-length")
-            if announced is not None and writer.size != int(announced):
-                raise ClientDisconnect
+            writer = world.blobs.writer()
+            try:
+                async for block in request.stream():
+                    writer.write(block)
+                announced = headers.get("content-length")
+                if announced is not None and writer.size != int(announced):
+                    raise ClientDisconnect
+                blob = writer.finish(world.clock.now(), headers.get("content-type", ""))
+            except BaseException:
+                writer.discard()
+                raise
         except ClientDisconnect:
-            writer.discard()
             return Response(status_code=400)
-        except BaseException:  # a full disk, the emulator's end
-            writer.discard()
-            raise
-        try:
-            blob = writer.finish(world.clock.now(), headers.get("content-type", ""))
-        except FileNotFoundError:
-            return store_error(503, "ServiceUnavailable", "The emulator was reset during this upload.")
+        except OSError as error:  # a full disk, a reset amid the upload
+            return store_error(503, "ServiceUnavailable", f"the emulator could not store this: {error.strerror}")
         user, _, path = name.partition("/")
         try:
             world.store(user, path, blob)

@@ -202,7 +202,8 @@ class Supervisor:
                 data = os.read(self._output, 65536)
                 if not data:
                     return False
-                self.log.write(data)
+                with contextlib.suppress(OSError, ValueError):  # a full disk: the command goes on, its words are lost
+                    self.log.write(data)
         return True
 
     def _reap(self) -> None:

@@ -222,6 +222,17 @@ def test_nothing_outlives_it_and_no_file_stays(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_upload_that_finds_no_room_is_told(tmp_path: Path) -> None:
+    """A full disk answers alike; here something has cleaned the directory."""
+    with CloudHPCEmulator(data_dir=tmp_path) as emulator:
+        url = signed_url(emulator)
+        (blobs,) = tmp_path.glob("*/blobs")
+        blobs.rmdir()
+        answer = requests.put(url, data=b"x", headers={"Content-Type": "application/octet-stream"}, timeout=10)
+        assert (answer.status_code, "could not store this: No such file" in answer.text) == (503, True)
+        assert emulator.control.files() == []
+
+
 def test_a_key_sent_to_the_store_is_refused_and_in_the_ledger(emulator: CloudHPCEmulator) -> None:
     more = headers(emulator, **{"Content-Type": "application/octet-stream"})
     answer = requests.put(signed_url(emulator), data=b"x", headers=more, timeout=10)
