@@ -195,7 +195,7 @@ def test_reset_amid_an_upload_leaves_nothing_of_it(desk: Desk, emulator: CloudHP
     with ThreadPoolExecutor(1) as pool:
         put = pool.submit(requests.put, url, data=body(), headers={"Content-Type": OCTETS}, timeout=TIMEOUT)
         begun.wait(TIMEOUT)
-        while emulator.ledger.calls[-1].received == 0:
+        while (last := emulator.ledger.calls[-1]).surface != "store" or not last.received:
             time.sleep(0.01)
         desk("reset")
         done.set()

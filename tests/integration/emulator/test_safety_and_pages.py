@@ -157,6 +157,7 @@ def test_a_page_of_a_simulation_that_there_is_not(emulator: CloudHPCEmulator, id
 
 def test_the_pages_tell_what_the_status_does_not(emulator: CloudHPCEmulator) -> None:
     control = emulator.control
+    control.set_speed(0)
     control.add_user("other")
     control.set_quota(70, hourly_used=7, user="other")
     (crashed,) = control.simulation(pending=0, running=0, ending="crashed", user="other")
