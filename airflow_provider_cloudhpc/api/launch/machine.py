@@ -45,6 +45,7 @@ from airflow_provider_cloudhpc.api.launch.types import (
     Prepare,
     Save,
     Stop,
+    Tell,
 )
 
 if TYPE_CHECKING:
@@ -216,6 +217,11 @@ class LaunchMachine:
                     raise earlier.error
                 for simulation in earlier.active:
                     yield Stop(simulation.id)
+            yield Tell(
+                f"Folder {here!r} shows no simulation of an earlier try after {self.settle:.0f} s: this one launches. "
+                "Nothing is kept between tries on this version of Airflow: had an earlier one died in its launch, what "
+                "came of that later would BILL too."
+            )
             return (yield from self._start(max(known, listing.newest)))
         simulation = listing.found[0]
         if verdict is Verdict.UNSURE and self.ownership is Ownership.RUN and simulation.is_terminal:

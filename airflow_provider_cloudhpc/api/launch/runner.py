@@ -114,6 +114,9 @@ class Launcher:
                 return self._post(request)
             case steps.Judge(simulation):
                 return self._judge(simulation)
+            case steps.Tell(text):
+                log.warning("%s", text)
+                return None
             case steps.Pause(seconds):
                 log.info("The launch is not in the listing; looking again in %.0f s.", seconds)
                 time.sleep(seconds)

@@ -191,7 +191,14 @@ class Pause:
     seconds: float
 
 
-Action = Save | Find | Look | Stop | Prepare | Post | Judge | Pause
+@dataclass(frozen=True)
+class Tell:
+    """Tell, in the log, what a person may have to know. -> None."""
+
+    text: str
+
+
+Action = Save | Find | Look | Stop | Prepare | Post | Judge | Pause | Tell
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,18 @@ def test_a_retry_reattaches_and_a_clear_launches_again(emulator: CloudHPCEmulato
     assert len(emulator.ledger.launches) == 2
 
 
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_launch_by_a_retry_says_what_it_does_not_know(
+    emulator: CloudHPCEmulator, remembers: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    emulator.control.fault("quota", ADD)
+    task = AirflowTask(lambda: with_upload(settle=0), remembers=remembers)
+    with pytest.raises(CloudHPCError):
+        task.run()
+    task.retry()
+    assert ("would BILL too" in caplog.text) is not remembers
+
+
 def test_a_refused_launch_is_posted_by_the_retry(emulator: CloudHPCEmulator) -> None:
     emulator.control.fault("quota", ADD)
     task = AirflowTask(with_upload)
