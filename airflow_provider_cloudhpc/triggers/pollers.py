@@ -7,7 +7,6 @@ import asyncio
 import contextvars
 import logging
 import math
-import weakref
 from typing import TYPE_CHECKING
 
 from airflow_provider_cloudhpc.triggers.accounts import Account, find_account
@@ -106,9 +105,11 @@ class Pollers:
                     self._join(wait, account)
 
 
-_pollers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pollers] = weakref.WeakKeyDictionary()
+_pollers: dict[asyncio.AbstractEventLoop, Pollers] = {}
 
 
 def current_pollers() -> Pollers:
-    """Give the pollers of the running event loop."""
+    """Give the pollers of the running event loop; those of loops that were closed are dropped."""
+    for loop in [loop for loop in _pollers if loop.is_closed()]:
+        del _pollers[loop]
     return _pollers.setdefault(asyncio.get_running_loop(), Pollers())

@@ -218,6 +218,48 @@ def test_every_mode_ends_the_same(
     assert cloud.ledger.stops == []
 
 
+#: What ``on_timeout`` sends, and says about it.
+POLICIES = {
+    "leave": (None, "It may still run and BILL"),
+    "soft": ("SIGTSTP", "A soft stop was sent now (on_timeout='soft'): its results are saved"),
+    "hard": ("SIGINT", "A hard stop was sent now (on_timeout='hard'): its results are deleted"),
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("ending", ["deadline", "limit"])
+def test_at_the_deadline_and_at_a_limit_the_stop_policy_is_carried_out(
+    cloud: CloudHPCEmulator, mode: str, policy: str, ending: str
+) -> None:
+    number, more = arranged(cloud, ending)
+    signal, words = POLICIES[policy]
+    kind, _ = ENDINGS[ending]
+    assert kind is not None
+    with pytest.raises(kind, match=re.escape(words)) as failure:
+        wait(mode, number, **more, on_timeout=policy)
+    assert type(failure.value) is kind
+    assert [(stop.id, stop.signal) for stop in cloud.ledger.stops] == ([(number, signal)] if signal else [])
+    assert f"/en/simulation/view/{number}" in str(failure.value)
+
+
+@pytest.mark.parametrize("mode", MODES[:3])
+def test_a_skip_at_the_deadline_stops_too(cloud: CloudHPCEmulator, mode: str) -> None:
+    number, more = arranged(cloud, "deadline")
+    with pytest.raises(AirflowSkipException, match="A soft stop was sent now"):
+        wait(mode, number, **more, on_timeout="soft", soft_fail=True)
+    assert [stop.id for stop in cloud.ledger.stops] == [number]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_stop_that_fails_is_no_stop(cloud: CloudHPCEmulator, mode: str) -> None:
+    number, more = arranged(cloud, "deadline")
+    cloud.control.fault("forbidden", "PUT /simulation/stop/{id}", times=None)
+    with pytest.raises(AirflowSensorTimeout, match="soft stop that was to follow FAILED, it is STILL BILLING"):
+        wait(mode, number, **more, on_timeout="soft")
+    assert cloud.ledger.stops == []
+
+
 @pytest.mark.parametrize(
     ("mode", "ending"), [(mode, ending) for mode, ending in COMBINATIONS if "run" not in mode and ENDINGS[ending][0]]
 )

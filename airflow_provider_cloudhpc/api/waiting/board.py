@@ -59,6 +59,8 @@ LIKELY_PAGE_SIZE = 20
 DISTRUST = 3600.0
 #: Every so many looks at a listing one wait is looked at by itself: a listing may be stale.
 AUDIT_EVERY = 10
+#: A listing that shows as active what has been known to have ended for so many seconds comes from a stale cache.
+STALE_AFTER = 600.0
 #: How many pages of what ended last are read that name none of ours.
 MOST_FOREIGN_PAGES = 3
 #: How many suspects, absent from the listings, are looked at by themselves in one look.
@@ -71,13 +73,14 @@ class Board:
     def __init__(self) -> None:
         self._known: dict[int, tuple[Simulation, float]] = {}
         self._viewed: dict[int, float] = {}
+        #: When those that have ended were first known to have.
+        self._over: dict[int, float] = {}
         self._page_size = 0
         self._distrusted: dict[Listing, float] = {}
         self._active_pages = 0
         self._ended: set[int] = set()
         self._last_end = ""
         self._looks = 0
-        self._doubts = 0
         # The walk over the active ones that spreads over several looks: next page, ids met, ids wanted at its start.
         self._walk_page = 1
         self._walk_met: set[int] = set()
@@ -157,12 +160,11 @@ class Board:
             self._walk_met, self._walk_wanted = set(), set(wanted)
         met = self._walk_met
         page = yield from self._page(Listing.ACTIVE_FIRST, self._walk_page, now)
+        if not self._trusts(Listing.ACTIVE_FIRST, now):
+            return
         new = [record for record in page if record.id not in met]
         met.update(record.id for record in new)
         late = [record for record in new if record.is_terminal and record.id in missing]
-        if not self._is_active_first(new):
-            self.distrust(Listing.ACTIVE_FIRST, now)
-            return
         if new and not any(record.is_terminal for record in new) and not (self._walk_wanted & missing) <= met:
             self._walk_page += 1
         else:
@@ -187,10 +189,9 @@ class Board:
         number = 1
         while missing and number <= most:
             page = yield from self._page(Listing.ACTIVE_FIRST, number, now)
-            new = [record for record in page if record.id not in seen]
-            if not self._is_active_first(new):
-                self.distrust(Listing.ACTIVE_FIRST, now)
+            if not self._trusts(Listing.ACTIVE_FIRST, now):
                 break
+            new = [record for record in page if record.id not in seen]
             seen.update(record.id for record in new)
             missing -= seen
             if not new or new[-1].is_terminal or len(page) < self._page_size:
@@ -206,11 +207,10 @@ class Board:
         number = 1
         while missing:
             page = yield from self._page(Listing.ENDED_FIRST, number, now)
+            if not self._trusts(Listing.ENDED_FIRST, now):
+                return
             new = [record for record in page if record.id not in seen]
             ended = [record for record in new if record.is_terminal]
-            if not self._is_ended_first(new):
-                self.distrust(Listing.ENDED_FIRST, now)
-                return
             hits = {record.id for record in ended} & missing
             known = any(record.id in self._ended for record in ended)
             missing -= hits
@@ -231,14 +231,11 @@ class Board:
         number = 1
         while missing:
             page = yield from self._page(Listing.NEWEST_FIRST, number, now)
-            ids = [record.id for record in page]
-            if ids != sorted(ids, reverse=True) or (ids and ids[-1] >= lowest):
-                if ids != sorted(ids, reverse=True):
-                    self.distrust(Listing.NEWEST_FIRST, now)
-                missing -= set(ids)
+            if not self._trusts(Listing.NEWEST_FIRST, now):
                 return
+            ids = [record.id for record in page]
             missing -= set(ids)
-            if not ids or not missing or ids[-1] <= min(missing) or len(page) < self._page_size:
+            if not ids or not missing or len(page) < self._page_size or not min(missing) < ids[-1] < lowest:
                 return
             lowest = ids[-1]
             # How far the missing ones lie below, as the pages read so far are dense.
@@ -257,36 +254,41 @@ class Board:
             missing.discard(identifier)
 
     def _audit(self, listed: set[int], now: float) -> Look:
-        """Now and then hold a listing against the simulation itself; twice wrong in a row is stale."""
+        """Now and then look at one by itself that a listing shows as active: it may be stale."""
         self._looks += 1
         listed = self._active_ones(listed)
-        if not listed or (self._looks % AUDIT_EVERY and not self._doubts):
-            return
-        identifier = sorted(listed)[self._looks // AUDIT_EVERY % len(listed)]
-        records = yield View(identifier)
-        self._take(records, now)
-        self._doubts = self._doubts + 1 if any(record.is_terminal for record in records) else 0
-        if self._doubts >= 2:
-            self._doubts = 0
-            for listing in Listing:
-                self.distrust(listing, now)
+        if listed and self._looks % AUDIT_EVERY == 0:
+            identifier = sorted(listed)[self._looks // AUDIT_EVERY % len(listed)]
+            self._take((yield View(identifier)), now)
 
     # -- small questions --------------------------------------------------------------------------------------
 
     def _page(self, listing: Listing, number: int, now: float) -> Generator[Ask, Answer, Answer]:
+        """Read a page; where it is not what it is taken for its listing is not trusted afterwards."""
         page = yield ListPage(listing, number)
         self._page_size = max(self._page_size, len(page))
+        if not _IN_ORDER[listing](page):
+            self.distrust(listing, now)
+        if any(not record.is_terminal and now - self._over.get(record.id, now) > STALE_AFTER for record in page):
+            for each in Listing:  # they come from one cache
+                self.distrust(each, now)
         self._take(page, now)
         return page
 
     def _take(self, records: Iterable[Simulation], now: float) -> None:
-        self._known.update((record.id, (record, now)) for record in records)
+        for record in records:
+            if record.is_terminal:
+                self._over.setdefault(record.id, now)
+            elif record.id in self._over:
+                continue  # an older answer from a cache: nothing that has ended runs again
+            self._known[record.id] = record, now
 
     def _forget(self, wanted: Collection[int], now: float) -> None:
         if len(self._known) > 10_000 + 2 * len(wanted):
             keep = set(wanted)
             self._known = {i: known for i, known in self._known.items() if i in keep or known[1] > now - DISTRUST}
             self._viewed = {i: when for i, when in self._viewed.items() if i in keep}
+            self._over = {i: when for i, when in self._over.items() if i in self._known}
 
     def _record(self, identifier: int) -> Simulation | None:
         return self._known[identifier][0] if identifier in self._known else None
@@ -307,13 +309,25 @@ class Board:
     def _trusts_both(self, now: float) -> bool:
         return self._trusts(Listing.ACTIVE_FIRST, now) and self._trusts(Listing.ENDED_FIRST, now)
 
-    @staticmethod
-    def _is_active_first(records: list[Simulation]) -> bool:
-        over = [record.is_terminal for record in records]
-        return over == sorted(over)
 
-    @staticmethod
-    def _is_ended_first(records: list[Simulation]) -> bool:
-        ended = [record.is_terminal for record in records]
-        dates = [record.edate for record in records if record.is_terminal]
-        return ended == sorted(ended, reverse=True) and dates == sorted(dates, reverse=True)
+def _is_active_first(page: list[Simulation]) -> bool:
+    over = [record.is_terminal for record in page]
+    return over == sorted(over)
+
+
+def _is_ended_first(page: list[Simulation]) -> bool:
+    ended = [record.is_terminal for record in page]
+    dates = [record.edate for record in page if record.is_terminal]
+    return ended == sorted(ended, reverse=True) and dates == sorted(dates, reverse=True)
+
+
+def _is_newest_first(page: list[Simulation]) -> bool:
+    ids = [record.id for record in page]
+    return ids == sorted(ids, reverse=True)
+
+
+_IN_ORDER = {
+    Listing.ACTIVE_FIRST: _is_active_first,
+    Listing.ENDED_FIRST: _is_ended_first,
+    Listing.NEWEST_FIRST: _is_newest_first,
+}

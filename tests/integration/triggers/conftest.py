@@ -127,9 +127,16 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudHPCEmulator]:
         yield emulator
 
 
-def connect(monkeypatch: pytest.MonkeyPatch, emulator: CloudHPCEmulator, conn_id: str = CONN_ID, key: str = "") -> None:
+def connect(
+    monkeypatch: pytest.MonkeyPatch,
+    emulator: CloudHPCEmulator,
+    conn_id: str = CONN_ID,
+    *,
+    key: str = "",
+    host: str = "",
+) -> None:
     """Put a connection into the environment."""
-    document = {"conn_type": "cloudhpc", "host": emulator.url, "password": key or emulator.api_key}
+    document = {"conn_type": "cloudhpc", "host": host or emulator.url, "password": key or emulator.api_key}
     monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(document))
 
 

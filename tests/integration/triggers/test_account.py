@@ -10,7 +10,7 @@ from tests.integration.triggers.conftest import CONN_ID, connect
 def test_connections_of_one_key_share_a_poller_that_ends_with_its_last_wait(service, run, monkeypatch):
     other_key = service.control.add_user("other")
     connect(monkeypatch, service, "same_key")
-    connect(monkeypatch, service, "other_key", other_key)
+    connect(monkeypatch, service, "other_key", key=other_key)
     first, second = service.control.simulation(count=2, pending=1, running=200)
     (foreign,) = service.control.simulation(user="other", pending=1, running=None)
 

@@ -15,11 +15,17 @@ from airflow_provider_cloudhpc.api.waiting.board import Board, ListPage
 PAGE = 20
 
 
-def service(records, ask, lie, chance):
-    """Answer as the service does, or as one that misleads."""
+#: How many minutes a listing is behind that comes from a cache.
+BEHIND = {"lags": 10, "frozen": 10_000}
+
+
+def service(history, ask, lie, chance):
+    """Answer as the service does, or as one that misleads; ``history`` is the records of each minute so far."""
+    records = history[-1]
     if not isinstance(ask, ListPage):
         return [records[ask.simulation_id]]
     field, down = ask.listing.value
+    records = history[max(0, len(history) - 1 - BEHIND.get(lie, 0))]
     found = sorted(records.values(), key=lambda record: (getattr(record, field), record.id), reverse=down)
     if lie == "disorder":
         chance.shuffle(found)
@@ -29,26 +35,27 @@ def service(records, ask, lie, chance):
     return found[(page - 1) * PAGE : page * PAGE]
 
 
-@pytest.mark.parametrize("lie", ["", "disorder", "omits", "repeats"])
+@pytest.mark.parametrize("lie", ["", "disorder", "omits", "repeats", "lags", "frozen"])
 @settings(max_examples=40)
 @given(waits=st.integers(1, 150), foreign=st.integers(0, 100), rate=st.floats(0.0, 0.3), seed=st.integers(0, 10**6))
 def test_every_ending_is_found(lie, waits, foreign, rate, seed):
     chance = random.Random(seed)
     records = {number: Simulation(number, SimulationStatus.RUNNING) for number in range(1, waits + foreign + 1)}
     wanted = set(chance.sample(sorted(records), waits))
-    board = Board()
+    board, history = Board(), []
     for minute in range(400):
         now = 1e9 + 60.0 * minute
         for number, record in records.items():
             if not record.is_terminal and (chance.random() < rate or minute > 30):
                 records[number] = Simulation(number, SimulationStatus.COMPLETED, edate=f"2026-11-25 {minute:08d}")
+        history.append(dict(records))
         look, answer = board.look(wanted, now), None
         active, mine = len(wanted), 0
         try:
             while True:
                 ask = look.send(answer)
                 mine += 1
-                answer = service(records, ask, lie, chance)
+                answer = service(history, ask, lie, chance)
                 wanted -= {record.id for record in answer if record.is_terminal}
         except StopIteration:
             pass
@@ -57,3 +64,23 @@ def test_every_ending_is_found(lie, waits, foreign, rate, seed):
         if not wanted:
             break
     assert not wanted
+
+
+@pytest.mark.parametrize("waits", [15, 60, 200])
+def test_a_listing_that_stands_still_is_found_out_though_few_have_ended(waits):
+    running = {number: Simulation(number, SimulationStatus.RUNNING) for number in range(1, waits + 1)}
+    ended = {n: Simulation(n, SimulationStatus.COMPLETED, edate="2026-11-25 10:00:05") for n in range(3, waits, 6)}
+    history, board, wanted, looks, calls = [running, running | ended], Board(), set(running), 0, 0
+    while wanted & set(ended):
+        look, answer = board.look(wanted, 1e9 + 60.0 * looks), None
+        looks += 1
+        try:
+            while True:
+                ask = look.send(answer)
+                calls += 1
+                answer = service(history, ask, "frozen", random.Random(0))
+                wanted -= {record.id for record in answer if record.is_terminal}
+        except StopIteration:
+            pass
+        assert looks <= 4 * 60
+    assert calls <= 5 * looks + 2 * waits
