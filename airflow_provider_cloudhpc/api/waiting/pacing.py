@@ -35,6 +35,10 @@ FIRST_BACKOFF, LONGEST_BACKOFF = 30.0, 600.0
 PROMISE_LIFETIME = 1800.0
 #: What part of the free calls is promised within so many seconds: by then the reads of others show in the counters.
 BATCH, BATCH_PAUSE = 1 / 3, 120.0
+#: What part of the calls that nobody makes a poller adds to its own, where others call too: they may do the same.
+STEP = 1 / 3
+#: Part of a limit that a poller never makes less of, however many others call: it has to hear when they stop.
+LEAST_SHARE = 0.05
 #: Seconds added to what two clocks are compared by.
 MARGIN = 1.0
 
@@ -114,15 +118,24 @@ class _Window:
 
     # -- what follows from it
 
-    def allowance(self, share: float) -> int | None:
-        """How many own calls the window may hold; None for no limit."""
-        return max(1, math.floor(share * self.limit)) if self.limit else None
+    def allowance(self, now: float, share: float) -> float:
+        """How many calls of our own the window may hold: within our share, and of what others leave a part."""
+        if not self.limit:
+            return math.inf
+        allowed = share * self.limit
+        if self.used is not None:
+            others, own = self._expected(now), len(self._own(now))
+            left = self.limit - reserve_of(self.limit) - others
+            if others and left > own:
+                left = own + (left - own) * STEP
+            allowed = min(allowed, max(LEAST_SHARE * self.limit, left))
+        return max(1.0, allowed)
 
     def earliest(self, now: float, share: float) -> float:
         """When the next poll is within the share and out of the reserve."""
-        allowed = self.allowance(share)
-        if allowed is not None and len(self._polls) >= allowed:
-            now = max(now, self._polls[-allowed] + self.length + MARGIN)
+        allowed = self.allowance(now, share)
+        if allowed < len(self._own(now)) + 1:
+            now = max(now, self._polls[-math.floor(allowed)] + self.length + MARGIN)
         return self.room_at(1, now)
 
     def room(self, now: float) -> float:
@@ -187,13 +200,16 @@ class _Window:
         """How far apart polls have to be to stay within our share and what others leave, and never to run dry."""
         if not self.limit:
             return 0.0
-        most = self.limit - reserve_of(self.limit)
-        rate = max(1.0, min(share * self.limit, most - self._expected(now)))
-        own = self._polls[bisect_right(self._polls, now - self.length) :]
+        rate = self.allowance(now, share)
+        own = self._own(now)
         free = max(0.0, rate - len(own))
         # Until the k-th of our calls is forgiven there are only those that are free now, and k.
         dry = ((call + self.length - now) / (free + number) for number, call in enumerate(own, 1))
         return max(self.length / rate, max(dry, default=0.0))
+
+    def _own(self, now: float) -> list[float]:
+        """Our own calls of a window's length, as far as they may count now."""
+        return self._polls[bisect_right(self._polls, now - self.length) :]
 
     def _expected(self, now: float) -> float:
         """How many calls of a whole window others are expected to make, as far as we have to make way for them."""
@@ -318,8 +334,8 @@ class Pace:
     @property
     def burst(self) -> int:
         """How many calls may be made at once without spending the share of the hour on it."""
-        allowed = self._windows[0].allowance(self.share)
-        return 1_000 if allowed is None else max(1, allowed // 4)
+        limit = self._windows[0].limit
+        return max(1, int(self.share * limit) // 4) if limit else 1_000
 
 
 def backoff(failures: int) -> float:

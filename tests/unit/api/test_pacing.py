@@ -189,6 +189,19 @@ def test_two_pollers_and_a_foreign_program_stay_below_the_limit(kind, limit, shi
 
 
 @pytest.mark.parametrize("kind", ["fixed", "rolling"])
+@pytest.mark.parametrize("rate", [0.4, 0.5])
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_two_pollers_leave_a_blind_program_the_half_that_it_takes(kind, rate, share):
+    for minute, calls in itertools.product((0, 10, 25, 45), (1, 2, 6)):
+        account, begun = Account(100, kind=kind), BEGUN + minute * 60
+        pollers = [poll(Pace(share), account, begun + 40 * n, asked=60.0, calls=calls) for n in range(2)]
+        play([*pollers, foreign(account, begun + 7, HOUR / (rate * 100))], begun + 8 * HOUR)
+        assert account.most[HOUR] <= 100
+        # And they do not starve beside it.
+        assert len(account.calls) >= 8 * (100 * rate + 28)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "rolling"])
 def test_a_poller_makes_way_for_a_program_that_takes_half(kind):
     account = Account(100, kind=kind)
     play([poll(Pace(1.0), account, BEGUN, calls=2), foreign(account, BEGUN + 7, HOUR / 50)], BEGUN + 5 * HOUR)
