@@ -29,7 +29,7 @@ class DyingSensor(CloudHPCSimulationSensor):
         return looked
 
 
-with DAG("retried", schedule=None):
+with DAG("retried", schedule=None) as dag:
     DyingSensor(
         task_id="wait",
         simulation_id=10001,
