@@ -164,6 +164,8 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
             page=self.client.simulation_page(simulation_id),
             started=started,
             now=now,
+            # Airflow 3 counts the time of a rescheduled task from this try; where there is a state store it is older.
+            deadline=started + self.timeout if self.reschedule else None,
             patience=min(patience, RESCHEDULE_PATIENCE) if self.reschedule else patience,
             endless_allowed=endless_allowed,
             **limits,

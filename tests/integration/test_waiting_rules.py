@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.exceptions import AirflowRescheduleException
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator, TaskDeferred
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCQuotaError
 from airflow_provider_cloudhpc.api.lifecycle import Watch, moment
@@ -26,6 +28,12 @@ def cloud(monkeypatch):
         yield emulator
 
 
+def no_reschedule_known_to_airflow(monkeypatch):
+    base = sys.modules[BaseSensorOperator.__module__]
+    if hasattr(base, "_orig_start_date"):  # before Airflow 3 it asks the database
+        monkeypatch.setattr(base, "_orig_start_date", lambda **task: None)
+
+
 def sensor(number, **more):
     return AirflowTask(lambda: CloudHPCSimulationSensor(task_id="wait", simulation_id=number, **more))
 
@@ -42,6 +50,21 @@ def test_the_deadline_is_that_of_the_first_try_and_a_clear_sets_another(cloud):
     first = deadline(task.run)
     assert deadline(task.retry) == deadline(task.retry) == first
     assert deadline(task.clear) > first
+
+
+def test_in_reschedule_mode_too_the_deadline_is_that_of_the_first_try(cloud, monkeypatch):
+    (number,) = cloud.control.simulation(pending=0, running=None)
+    no_reschedule_known_to_airflow(monkeypatch)
+    task = sensor(number, deferrable=False, mode="reschedule", timeout=600)
+    with pytest.raises(AirflowRescheduleException):
+        task.run()
+    # Ten minutes later: a try of its own begins in Airflow 3, which counts from there.
+    ((key, value),) = task.store.rows.items()
+    task.store.set(key, {**json.loads(value), "started": json.loads(value)["started"] - 601})
+    with pytest.raises(AirflowSensorTimeout, match="The deadline passed"):
+        task.retry()
+    with pytest.raises(AirflowRescheduleException):
+        task.clear()
 
 
 def test_a_look_that_meets_the_quota_is_a_not_yet(cloud):
