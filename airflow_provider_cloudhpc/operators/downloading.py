@@ -16,7 +16,7 @@ from airflow_provider_cloudhpc.api.archive.judge import UnpackLimits
 from airflow_provider_cloudhpc.api.archive.unpack import unpack_archive
 from airflow_provider_cloudhpc.api.diagnosis.examination import read_check
 from airflow_provider_cloudhpc.api.diagnosis.solver_logs import check_results
-from airflow_provider_cloudhpc.api.errors import CloudHPCTransferError, CloudHPCValueError
+from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCTransferError, CloudHPCValueError
 from airflow_provider_cloudhpc.api.names import check_folder, check_name
 from airflow_provider_cloudhpc.api.progress import ProgressLog, format_bytes
 from airflow_provider_cloudhpc.api.transfer.aside import folder_aside
@@ -218,14 +218,21 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
         if folder.exists() and (self.on_existing == "keep" or (file.was_there and _reads(folder / _MARK, mark))):
             log.info("Kept %s, which was there", folder)
             return folder
-        unpacked = unpack_archive(
-            file.path,
-            folder,
-            limits=limits,
-            replace=self.on_existing == "overwrite",
-            mark=(_MARK, mark),
-            progress=ProgressLog(f"Unpacking {item.basename}", log),
-        )
+        try:
+            unpacked = unpack_archive(
+                file.path,
+                folder,
+                limits=limits,
+                replace=self.on_existing == "overwrite",
+                mark=(_MARK, mark),
+                progress=ProgressLog(f"Unpacking {item.basename}", log),
+            )
+        except CloudHPCArchiveError:
+            came = folder.exists() if self.on_existing == "keep" else _reads(folder / _MARK, mark)
+            if not came or self.on_existing == "overwrite":
+                raise
+            log.info("Kept %s, which came there meanwhile", folder)
+            return folder
         log.info("Unpacked %s: %d members, %s", folder, unpacked.members, format_bytes(unpacked.content_size))
         return folder
 

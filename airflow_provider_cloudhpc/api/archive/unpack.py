@@ -8,11 +8,12 @@ comes on top (:mod:`~airflow_provider_cloudhpc.api.archive.judge`).
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
 import tarfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
@@ -32,6 +33,8 @@ _CHUNK = 128 << 10
 _MAX_EXTENDED_HEADER = 1 << 20
 _EXTENDED = {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME}
 _EXTENDED |= {tarfile.GNUTYPE_LONGLINK}
+#: How often another task may unpack to the same folder while ours is to get its name.
+_MOST_RIVALS = 10
 #: What the parsers and the system make of hostile bytes: sizes that are no numbers, times beyond all bounds, ...
 _DAMAGE: tuple[type[Exception], ...] = (
     tarfile.TarError,
@@ -115,7 +118,7 @@ def unpack_archive(
             if mark:
                 (content / mark[0]).unlink(missing_ok=True)
                 (content / mark[0]).write_text(mark[1], encoding="ascii")
-            _move(content, target, staging / "old")
+            _move(content, target, staging, replace)
     except _DAMAGE as error:
         raise judge.refusal(_explain(error)) from None
     return UnpackedArchive(target, judge.content_size, judge.count)
@@ -130,17 +133,20 @@ def _check_target(target: Path, replace: bool) -> None:
         raise CloudHPCValueError(f"Cannot unpack to {str(target)!r}: the folder is there and not empty.")
 
 
-def _move(content: Path, target: Path, old: Path) -> None:
-    """Put the folder in place; what was there is in ``old`` then."""
-    if not target.is_dir():
-        content.rename(target)
-        return
-    target.rename(old)
-    try:
-        content.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
+def _move(content: Path, target: Path, staging: Path, replace: bool) -> None:
+    """Put the folder in place; what was there, or came meanwhile, goes aside if it is to be replaced."""
+    for number in range(_MOST_RIVALS):
+        try:
+            content.rename(target)  # takes the place of nothing, or of an empty folder
+            return
+        except OSError as error:
+            if not replace or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                if number:
+                    (staging / "old-0").rename(target)
+                raise
+        with suppress(FileNotFoundError):
+            target.rename(staging / f"old-{number}")
+    raise FileExistsError(errno.ENOTEMPTY, f"{target.name} was made anew each time that it was to be replaced")
 
 
 def _check_space(source: Path, raw: BinaryIO, folder: Path, *, compressed: bool) -> None:

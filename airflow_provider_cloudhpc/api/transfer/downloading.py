@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Bytes received at once: half of it costs a third more time, twice as much gains nothing.
-BLOCK = 512 << 10
+#: Bytes received at once: a quarter of it costs a third more CPU, twice as much gains little; a reset loses one.
+BLOCK = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 OnExisting = Literal["error", "overwrite", "keep"]

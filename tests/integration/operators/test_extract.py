@@ -94,6 +94,25 @@ def test_limits_can_be_raised_for_an_archive_that_is_trusted(
     assert {path.name for path in (tmp_path / "FDS").iterdir()} >= {"U", "u"}
 
 
+@pytest.mark.parametrize("on_existing", ["error", "keep", "overwrite"])
+def test_two_tasks_at_once_agree(
+    fetch: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_existing: str
+) -> None:
+    """The other one, of the same archive, is quicker by a hair."""
+    real, others = unpack._move, iter([True])
+
+    def slow(*arguments: Any) -> None:
+        if next(others, False):
+            assert fetch(on_existing=on_existing) == [str(tmp_path / "FDS")]
+        real(*arguments)
+
+    monkeypatch.setattr(unpack, "_move", slow)
+
+    assert fetch(on_existing=on_existing) == [str(tmp_path / "FDS")]
+    assert (tmp_path / "FDS" / "result.txt").read_bytes() == b"today"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["FDS", "FDS.tar.gz"]
+
+
 def test_another_folder_of_that_name_never_passes_for_what_was_unpacked(
     fetch: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -216,6 +216,30 @@ def test_a_full_folder_is_not_touched_unless_it_is_to_be_replaced(place: Place) 
     assert {p.name for p in place.work.iterdir()} == {"results.tar.gz", "out"}
 
 
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_folder_that_came_meanwhile(place: Place, monkeypatch: pytest.MonkeyPatch, replace: bool, times: int) -> None:
+    """Another task unpacks to the same folder: each time that ours is to get its name, theirs was quicker."""
+    place.archive.write_bytes(gzip.compress(tar_bytes(GOOD)))
+    rename, left = Path.rename, iter(range(times))
+
+    def slow(path: Path, target: Path) -> Path:
+        if target == place.out and next(left, None) is not None:
+            place.out.mkdir(exist_ok=True)
+            (place.out / "theirs").write_text("x")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", slow)
+    if replace:
+        unpack_archive(place.archive, place.out, replace=True)
+        assert {p.name for p in place.out.iterdir()} == {"0", "Allrun"}
+    else:
+        with pytest.raises(CloudHPCArchiveError, match="not empty"):
+            unpack_archive(place.archive, place.out)
+        assert [p.name for p in place.out.iterdir()] == ["theirs"]
+    assert {p.name for p in place.work.iterdir()} == {"results.tar.gz", "out"}
+
+
 def test_a_folder_to_be_replaced_stays_if_the_archive_is_refused(place: Place) -> None:
     place.out.mkdir()
     (place.out / "yesterday").write_text("x")
