@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
 
 from airflow_provider_cloudhpc.api.diagnosis.examination import MAX_OUTPUT_BYTES, CheckOutput, examine
 from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight
@@ -49,6 +49,7 @@ from airflow_provider_cloudhpc.task import (
     defer_timeout,
     finish,
     read_policy,
+    read_simulation_id,
 )
 from airflow_provider_cloudhpc.triggers.simulation import CloudHPCSimulationTrigger
 
@@ -352,6 +353,11 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             quota_wait=self.quota_wait,
         )
         ram = Relaunch.read(self.ram, self.ram_ladder, self.relaunch_on_failure).next_ram(examined)
+        if ram is not None and read_simulation_id(self.adopt, "adopt") is not None:
+            raise AirflowFailException(
+                f"{examined.ending.message} It was taken by adopt={self.adopt}, which a retry would take again: remove "
+                f"that and clear this task to launch another."
+            )
         if ram is not None:
             raise CloudHPCSimulationFailedError(
                 f"{examined.ending.message} If a retry is left, it launches again, on {ram!r}."

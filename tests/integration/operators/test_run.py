@@ -226,7 +226,7 @@ def test_a_failure_that_is_no_lack_of_memory_climbs_nothing(
 def test_what_a_lost_answer_left_is_taken_by_adopt_and_a_clear_as_the_message_says(
     cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], ending: str, remembers: bool
 ) -> None:
-    """A Clear mints another folder; what is adopted, and what follows it, stays where its case is."""
+    """A Clear mints another folder; what is adopted is where it is."""
     at_once(cloudhpc, output=OUT_OF_MEMORY if ending == "out of memory" else "done", times=1)
     at_once(cloudhpc)
     cloudhpc.control.fault("late_effect", "POST simulation/add", after=3)
@@ -240,19 +240,38 @@ def test_what_a_lost_answer_left_is_taken_by_adopt_and_a_clear_as_the_message_sa
     adopting.store, adopting.instance = made.store, made.instance
     if ending == "completed":
         assert adopting.clear()["id"] == late.id
-        assert len(cloudhpc.ledger.launches) == 1
     else:
-        with pytest.raises(CloudHPCSimulationFailedError, match="launches again, on 'standard'"):
-            adopting.clear()
-        going_on = task(remembers=True, ram_ladder=["highcpu", "standard"])
-        going_on.store, going_on.instance = made.store, made.instance
-        if not remembers:
-            return
-        assert going_on.retry()["status"] == "COMPLETED"
-        assert [launch.ram for launch in cloudhpc.ledger.launches] == ["highcpu", "standard"]
-    assert {launch.folder for launch in cloudhpc.ledger.launches} == {late.folder}
+        for attempt in (adopting.clear, adopting.retry):
+            with pytest.raises(AirflowFailException, match=r"taken by adopt=.*remove that and clear this task"):
+                attempt()
+    assert len(cloudhpc.ledger.launches) == 1
     assert made.instance.xcoms["folder"] == late.folder
     assert made.instance.xcoms["cloudhpc_launch_record"]["folder"] == late.folder
+
+
+def test_what_follows_one_that_was_adopted_is_launched_where_its_case_is(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask]
+) -> None:
+    cloudhpc.control.plan(pending=0, running=None, output=OUT_OF_MEMORY)
+    made = task(deferrable=True)
+    with pytest.raises(TaskDeferred):
+        made.run()
+    (first,) = cloudhpc.ledger.launches
+    made.instance.max_tries = made.instance.try_number + made.retries  # a Clear
+    adopting, going_on = (
+        task(adopt=first.id, deferrable=True),
+        task(ram_ladder=["highcpu", "standard"], deferrable=True),
+    )
+    for other, attempt in ((adopting, adopting.retry), (going_on, going_on.retry)):
+        other.store, other.instance = made.store, made.instance
+        with pytest.raises(TaskDeferred):
+            attempt()
+        if other is adopting:
+            cloudhpc.control.finish(first.id)
+    assert [(launch.ram, launch.folder) for launch in cloudhpc.ledger.launches] == [
+        ("highcpu", first.folder),
+        ("standard", first.folder),
+    ]
 
 
 @pytest.mark.parametrize("timeout", [timedelta(seconds=0.5), "0.5"])
