@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from airflow_provider_cloudhpc.emulator.quota import Quota
 
 #: A name is a part of the paths of the store, a key a header's value.
-_NAME, _KEY = re.compile(r"[\w.@+-]+"), re.compile(r"[!-~]+")
+_NAME, _KEY = re.compile(r"\w[\w.@+-]*"), re.compile(r"[!-~]+")
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Accounts:
         :raises ValueError: for a name or a key that is taken, or cannot be
         """
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ValueError(f"a user's name is made of letters, digits and . @ + - _; not {name!r}")
+            raise ValueError(f"a user's name is made of letters, digits, _ and, but first, . @ + -; not {name!r}")
         if name in self._users:
             raise ValueError(f"user {name!r} exists already")
         user = User(id=1001 + len(self._users), name=name, key=self._free_key(key, None))

@@ -252,6 +252,7 @@ def test_time_ends_with_its_dates() -> None:
         ("settings", {"colour": "red"}, "no setting colour; there are:"),
         ("add_user", {"name": "default"}, "exists already"),
         ("add_user", {"name": "default/case"}, "a user's name is made of letters"),
+        ("add_user", {"name": ".."}, "a user's name is made of letters"),
         ("add_user", {"name": ""}, "a user's name is made of letters"),
         ("add_user", {"name": 5}, "a user's name is made of letters"),
         ("add_user", {"name": "other", "key": 5}, "a key is made of ASCII letters"),
