@@ -252,12 +252,17 @@ def main() -> None:
     """Run what the first argument describes."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # only the lifeline ends it, so that it always cleans up
-    parent = os.getpid()
+    emulator, parent = os.getppid(), os.getpid()
+    alive, held = os.pipe()  # the worker holds it open as long as it lives
     worker = os.fork()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     if worker:
         os.close(0)  # the lifeline and the answer are the worker's
         os.close(1)
+        os.close(held)
+        while not select.select([alive], [], [], TICK)[0]:
+            if os.getppid() != emulator:  # a child that the emulator forked may hold the lifeline
+                os.kill(worker, signal.SIGKILL)
         os.waitpid(worker, 0)
         kill_descendants(_reap_all)
         return

@@ -172,6 +172,30 @@ def test_nothing_outlives_the_emulator(tmp_path, then, send):
         emulator.wait()
 
 
+def test_nothing_outlives_an_emulator_whose_child_lives_on(tmp_path):
+    """A forked child, as of a multiprocessing pool, holds all that its parent had open, the lifeline too."""
+    (tmp_path / "job.sh").write_text(FAMILY + "sleep 987")
+    fork = "import os\nif os.fork() == 0:\n    print(os.getpid(), flush=True)\n    os.close(1)\ntime.sleep(600)"
+    emulator = subprocess.Popen(
+        [sys.executable, "-c", EMULATOR.replace("{then}", fork), str(tmp_path)], stdout=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+    try:
+        supervisor, child = (int(emulator.stdout.readline().split()[-1]) for _ in "12")
+        pids = family(tmp_path)
+        emulator.kill()
+        emulator.wait()
+        try:
+            gone([*pids, supervisor])
+            assert alive(child)
+        finally:
+            os.kill(child, signal.SIGKILL)
+    finally:
+        emulator.kill()
+        emulator.wait()
+        emulator.stdout.close()
+
+
 def test_the_end_of_the_thread_that_started_it_is_not_the_end_of_the_run(start):
     """A parent-death signal would fire here: Linux sends it when the starting thread ends."""
     runs = []
