@@ -112,12 +112,13 @@ class LaunchMachine:
 
     # -- the first try, and every one that begins afresh ----------------------------------------------------------
 
-    def _start(self, known: int = 0, request: LaunchRequest | None = None) -> Steps:
+    def _start(self, known: int = 0, request: LaunchRequest | None = None, *, again: bool = False) -> Steps:
         """
         Launch, unless the folder is a user's and something is active there.
 
         :param known: newest id that is known already
         :param request: launched in place of the task's own, in a folder that is prepared already
+        :param again: whether an active one in a folder that a user named may be what an earlier try launched
         """
         baseline = known
         # A minted folder is new to the run: nothing that is not known can be there, and no call is needed to see that.
@@ -126,7 +127,7 @@ class LaunchMachine:
             if listing.error is not None:
                 raise listing.error
             baseline = max(known, listing.newest)
-            if listing.active and self.on_conflict is not OnConflict.LAUNCH:
+            if listing.active and (again or self.on_conflict is not OnConflict.LAUNCH):
                 if self.on_conflict is OnConflict.ADOPT_ACTIVE and len(listing.active) == 1:
                     return (yield from self._take(listing.active[0].id, How.ADOPTED))
                 raise self._conflict("is already used by", listing.active)
@@ -192,7 +193,7 @@ class LaunchMachine:
             yield Stop(self.cleared.simulation_id)  # it was, and may take its time
             return (yield from self._start(self.cleared.simulation_id))
         if verdict is Verdict.NEW or self.ownership is Ownership.NAMED:
-            return (yield from self._start())
+            return (yield from self._start(again=verdict in (Verdict.RETRY, Verdict.UNSURE)))
         here = self.request.folder
         known = self.cleared.simulation_id if self.cleared else 0
         if verdict is Verdict.CLEAR:

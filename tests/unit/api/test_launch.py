@@ -202,6 +202,26 @@ def test_the_guard_of_a_named_folder(on_conflict: OnConflict, active: int) -> No
     assert world.posts == (on_conflict is OnConflict.LAUNCH)
 
 
+@pytest.mark.parametrize("what", ["retry", "clear"])
+@pytest.mark.parametrize("remembers", [True, False])
+def test_beside_what_others_run_a_retry_bills_nothing_again(what: str, remembers: bool) -> None:
+    """Where nothing is kept the one that is active may be this task's own: only a Clear launches beside it."""
+    world = World(lambda possible: possible[0], Ownership.NAMED, remembers, OnConflict.LAUNCH)
+    others = world.add("case", None)
+    assert world.run_try() == Launched(101, How.LAUNCHED)
+    world.retry() if what == "retry" else world.clear()
+    outcome = world.run_try()
+    if what == "clear":
+        assert outcome == Launched(102, How.LAUNCHED)
+    elif remembers:
+        assert outcome == Launched(101, How.REATTACHED)
+    else:
+        assert isinstance(outcome, CloudHPCLaunchError)
+        assert [candidate.id for candidate in outcome.candidates] == [101, others.id]
+        assert "It may be what an earlier try of this task began" in str(outcome)
+    assert world.posts == (2 if what == "clear" else 1)
+
+
 def test_after_a_failed_look_the_next_try_looks_again() -> None:
     """The service stays away after the answer was lost: no verdict, and no second bill, until it is back."""
     world = World(lambda possible: possible[0], Ownership.RUN, True, faults=0)
