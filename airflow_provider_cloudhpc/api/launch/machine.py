@@ -219,7 +219,7 @@ class LaunchMachine:
                 for simulation in earlier.active:
                     yield Stop(simulation.id)
             yield Tell(
-                f"Folder {here!r} shows no simulation of an earlier try after {self.settle:.0f} s: this one launches. "
+                f"Folder {here!r} shows no simulation of an earlier try after {self.settle:g} s: this one launches. "
                 "Nothing is kept between tries on this version of Airflow: had an earlier one died in its launch, what "
                 "came of that later would BILL too."
             )
@@ -275,7 +275,7 @@ class LaunchMachine:
             raise listing.error  # the next try looks again
         if listing.error is None and self.on_ambiguous is OnAmbiguous.RELAUNCH and not again:
             return (yield from self._post(state, again=True))
-        seen = "the listing could not be read" if listing.error else f"the listing shows none after {self.settle:.0f} s"
+        seen = "the listing could not be read" if listing.error else f"the listing shows none after {self.settle:g} s"
         raise CloudHPCLaunchError(
             f"The launch in folder {self.request.folder!r} was sent and its answer lost; {seen}. It may still come, "
             "run and BILL, so it is not sent again. Look on the service's page for a simulation in this folder: if "
