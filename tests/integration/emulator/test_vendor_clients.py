@@ -187,6 +187,74 @@ def test_a_python_program(quick: CloudHPCEmulator, kind: type[RequestsClient], a
     assert quick.ledger.violations == []
 
 
+TYPE = ["Content-Type: application/octet-stream"]
+CURL, WGET = ["curl", "-sSf"], ["wget", "-q", "-O", "-"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*CURL, "-X", "PUT", "-H", *TYPE, "-T", "FILE"],  # as the service's page has it
+        [*CURL, "-X", "PUT", "-H", *TYPE, "--data-binary", "@FILE"],
+        [*CURL, "-0", "-H", *TYPE, "-T", "FILE"],
+        [*CURL, "-H", *TYPE, "-H", "Expect: 100-continue", "--upload-file", "FILE"],
+        [*CURL, "-H", *TYPE, "-H", "Transfer-Encoding: chunked", "-T", "FILE"],
+        [*WGET, "--method=PUT", f"--header={TYPE[0]}", "--body-file=FILE"],
+    ],
+    ids=lambda command: " ".join(command[-3:]),
+)
+def test_ways_to_upload(quick: CloudHPCEmulator, tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "FILE").write_bytes(case() * 5000)  # more than curl sends without asking
+    url = RequestsClient(quick.api_url, quick.api_key).upload_link("job")
+    subprocess.run([*command, url], cwd=tmp_path, check=True, timeout=60)
+    stored = quick.control.read("job/upload.tar.gz")
+    assert (stored == (tmp_path / "FILE").read_bytes(), quick.ledger.violations) == (True, [])
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["wget", "-q"], "*"),  # as the service's page has it: the name is the link's, query and all
+        (["wget", "-q", "-O", "FDS.tar.gz"], "FDS.tar.gz"),
+        (["wget", "-q", "-c", "-O", "begun"], "begun"),
+        (["wget", "-q", "--content-disposition", "--trust-server-names"], "FDS*"),
+        ([*CURL, "-OJ"], "FDS.tar.gz"),
+        ([*CURL, "--compressed", "-L", "-o", "FDS.tar.gz"], "FDS.tar.gz"),
+        ([*CURL, "-C", "-", "-o", "begun"], "begun"),
+        ([*CURL, "-0", "-r", "0-", "-o", "FDS.tar.gz"], "FDS.tar.gz"),
+    ],
+    ids=lambda command: " ".join(command) if isinstance(command, list) else "",
+)
+def test_ways_to_download(quick: CloudHPCEmulator, tmp_path: Path, command: list[str], name: str) -> None:
+    content = bytes(range(256)) * 20_000
+    quick.control.file("job/FDS.tar.gz", content)
+    client = RequestsClient(quick.api_url, quick.api_key)
+    item = client.call("POST", "/storage/view-by-path", {"path": "job/FDS.tar.gz"})
+    if name == "begun":
+        (tmp_path / name).write_bytes(content[:1_000_000])
+    subprocess.run(
+        [*command, client.call("GET", f"/storage/download/{item['id']}")], cwd=tmp_path, check=True, timeout=60
+    )
+    (got,) = tmp_path.glob(name)
+    assert (got.read_bytes() == content, quick.ledger.violations) == (True, [])
+    if name == "begun":
+        assert quick.ledger.bytes_downloaded == len(content) - 1_000_000
+
+
+def test_a_redirect_to_the_store_bears_no_key(quick: CloudHPCEmulator) -> None:
+    """``requests`` and ``curl -L`` show a header of one's own to every host on the way: that gives the key away."""
+    quick.control.settings(download_shape="redirect")
+    quick.control.file("job/FDS.tar.gz", b"content")
+    client = RequestsClient(quick.api_url, quick.api_key)
+    item = client.call("POST", "/storage/view-by-path", {"path": "job/FDS.tar.gz"})
+    link = f"{client.base}/storage/download/{item['id']}"
+    first = requests.get(link, headers=client.headers, timeout=20, allow_redirects=False)
+    assert (first.status_code, client.get(first.headers["Location"])) == (302, b"content")
+    assert quick.ledger.violations == []
+    assert requests.get(link, headers=client.headers, timeout=20).status_code == 400
+    assert [violation.kind for violation in quick.ledger.violations] == ["key-sent-to-store"]
+
+
 def test_a_form_instead_of_the_file_is_refused_and_told(quick: CloudHPCEmulator) -> None:
     """``requests.put(url, files=...)`` says that it sends a form, which is not the content type that was signed."""
     client = RequestsClient(quick.api_url, quick.api_key)
