@@ -78,7 +78,8 @@ def build(world: World, control: Control, store_port: int, allowed_hosts: Iterab
         if is_store(scope):
             await store(scope, receive, send)
         else:
-            await service(scope, receive, send)
+            # The server leaves the body out.
+            await service({**scope, "method": "GET"} if scope["method"] == "HEAD" else scope, receive, send)
 
     account = Account(by_port, world)
     http = Guard(Recorder(FaultLayer(account, world, account), world, is_store), allowed_hosts)

@@ -26,7 +26,7 @@ VIOLATIONS = {
     "bad-content-type": "an upload URL asked for without a content type",
     "download-of-folder": "a link asked for to a folder",
     "key-sent-to-store": "the API key was shown to the store, which is another host",
-    "credentials-sent-to-store": "cookies or an Authorization header were shown to the store",
+    "credentials-sent-to-store": "cookies (other than a browser's) or an Authorization header were shown to the store",
     "unsigned": "the store was asked without a signature",
     "bad-signature": "a signed URL was changed, or used for another method",
     "wrong-content-type": "an upload with another Content-Type than the signed one",

@@ -103,7 +103,7 @@ def router(world: World) -> APIRouter:
     def find(id_: str) -> Simulation | None:
         return world.scheduler.all.get(int(id_)) if id_.isascii() and id_.isdecimal() and len(id_) < 19 else None
 
-    @routes.api_route("/", methods=["GET", "HEAD"])
+    @routes.get("/")
     async def overview(request: Request) -> Response:
         return page(request, "overview", "Overview", "/live/overview", **overview_values())
 
@@ -111,7 +111,7 @@ def router(world: World) -> APIRouter:
     async def live_overview(request: Request) -> Response:
         return refreshed(request, "overview", **overview_values())
 
-    @routes.api_route("/en/simulation/view/{id}", methods=["GET", "HEAD"])
+    @routes.get("/en/simulation/view/{id}")
     async def simulation_page(id: str, request: Request) -> Response:
         simulation = find(id)
         if simulation is None:
@@ -127,7 +127,7 @@ def router(world: World) -> APIRouter:
             return JSONResponse({"html": render("_missing.html", id=id)})
         return refreshed(request, "simulation", **simulation_values(simulation))
 
-    @routes.api_route("/en/catuser/view-api", methods=["GET", "HEAD"])
+    @routes.get("/en/catuser/view-api")
     async def api_page() -> Response:
         return HTMLResponse(render("swagger.html"), headers=_HEADERS)
 

@@ -142,6 +142,14 @@ def test_clients_of_old_know_no_host(emulator: CloudHPCEmulator) -> None:
     assert " 421 " in refused.splitlines()[0]
 
 
+@pytest.mark.parametrize("path", ["/", "/en/catuser/view-api", "/api/v2/simulation/view-ram"])
+def test_head_is_get_without_its_body(emulator: CloudHPCEmulator, path: str) -> None:
+    asked, got = (getattr(requests, how)(emulator.url + path, headers=headers(emulator), timeout=10)
+                  for how in ("head", "get"))  # fmt: skip
+    assert (asked.status_code, asked.content, kinds(emulator)) == (200, b"", [])
+    assert set(asked.headers) == set(got.headers)
+
+
 @pytest.mark.parametrize("path", ["/simulation/view-ram/", "//simulation/view-ram", "/simulation//view-ram//"])
 def test_slashes_too_many_say_nothing(emulator: CloudHPCEmulator, path: str) -> None:
     answer = requests.get(emulator.api_url + path, headers=headers(emulator), timeout=10)
