@@ -162,12 +162,13 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
         if is_local(directory):
             if directory.exists() and not directory.is_dir():
                 raise CloudHPCValueError(f"directory is {str(directory)!r}: that is a file.")
-        elif self.extract:
+            # Whoever gets it from XCom runs somewhere else.
+            return directory.absolute()
+        if self.extract:
             raise CloudHPCValueError(f"directory is {str(directory)!r}: extract needs a local directory.")
         return directory
 
-    @staticmethod
-    def _check_distinct(items: list[StorageItem]) -> None:
+    def _check_distinct(self, items: list[StorageItem]) -> None:
         with bad_input_fails():
             for item in items:
                 if item.is_folder:
@@ -178,6 +179,13 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
                 raise CloudHPCValueError(
                     f"Several files are called {', '.join(twice)}: download them into different directories."
                 )
+            takers = {name: name for name in names}
+            for name in filter(_ending, names if self.extract else []):
+                folder = name.removesuffix(_ending(name))
+                if (other := takers.setdefault(folder, name)) != name:
+                    raise CloudHPCValueError(
+                        f"{other} and {name} would both become {folder!r}: download them into different directories."
+                    )
 
     def _fetch(self, item: StorageItem, directory: Any, limits: UnpackLimits, found: list[LogFinding]) -> str:
         if not is_local(directory):
@@ -205,10 +213,10 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
 
     def _fetch_local(self, item: StorageItem, directory: Path, limits: UnpackLimits) -> Path:
         file = download_item(self.client, item, directory, on_existing=self.on_existing)
-        ending = next((ending for ending in _ARCHIVE_ENDINGS if item.basename.endswith(ending)), None)
         if not self.extract:
             return file.path
-        if ending is None:
+        ending = _ending(item.basename)
+        if not ending:
             log.info("%s stays as it is: only %s are unpacked", file.path, ", ".join(_ARCHIVE_ENDINGS))
             return file.path
         folder = directory / item.basename.removesuffix(ending)
@@ -235,6 +243,10 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
             return folder
         log.info("Unpacked %s: %d members, %s", folder, unpacked.members, format_bytes(unpacked.content_size))
         return folder
+
+
+def _ending(name: str) -> str:
+    return next((ending for ending in _ARCHIVE_ENDINGS if name.endswith(ending)), "")
 
 
 def _read_limits(given: Any) -> UnpackLimits:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_cloudhpc.api.archive import unpack
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError
@@ -92,6 +93,31 @@ def test_limits_can_be_raised_for_an_archive_that_is_trusted(
     fetch(unpack_limits={"allow_case_collisions": True})
 
     assert {path.name for path in (tmp_path / "FDS").iterdir()} >= {"U", "u"}
+
+
+@pytest.mark.parametrize("other", ["FDS.tgz", "FDS"])
+def test_two_results_of_one_folder_name_are_told_before_anything_is_fetched(
+    cloudhpc: CloudHPCEmulator, fetch: Callable[..., Any], tmp_path: Path, other: str
+) -> None:
+    """The second would take the first one's place, or be refused when gigabytes had come."""
+    cloudhpc.control.file(f"case/{other}", archive(b"other"))
+
+    with pytest.raises(AirflowFailException, match=f"{other}.* would both become 'FDS'"):
+        fetch(patterns=["*"], on_existing="overwrite")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_directory_is_handed_on_as_a_whole_path(
+    cloudhpc: CloudHPCEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task that gets it from XCom runs somewhere else."""
+    cloudhpc.control.file("case/FDS.tar.gz", archive(b"today"))
+    monkeypatch.chdir(tmp_path)
+
+    got = AirflowTask(lambda: CloudHPCDownloadResultOperator(task_id="fetch", folder="case", directory="results")).run()
+
+    assert got == [str(tmp_path / "results" / "FDS.tar.gz")]
 
 
 @pytest.mark.parametrize("on_existing", ["error", "keep", "overwrite"])
