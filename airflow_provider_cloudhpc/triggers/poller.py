@@ -169,7 +169,6 @@ class Poller:
         except CloudHPCError as error:
             await self._failed(error)
         else:
-            self._failures = 0
             if whole:
                 self.room.answered(waits, due, self._outlook())
         now = self._clock.time()
@@ -189,7 +188,6 @@ class Poller:
             else:
                 self.room.missed(error, [wait])
         else:
-            self._failures = 0
             self.room.answered((), (), self._outlook())
         self._not_before = max(self._not_before, self._clock.time() + JOIN_PAUSE)
 
@@ -283,6 +281,7 @@ class Poller:
             self._calls += 1
             self.pace.called(quota, self._clock.time())
         self.pace.answered()
+        self._failures = 0
         return result
 
     def _deliver(self, records: Iterable[Simulation]) -> None:

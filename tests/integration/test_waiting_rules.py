@@ -89,3 +89,11 @@ def test_a_slot_is_kept_for_the_quota_only_so_long(cloud, quota_wait):
     assert f"after {moment(clock.time() + error.value.retry_after)}" in str(error.value)
     assert "it goes on, and bills" in str(error.value)
     assert clock.time() - 1_800_000_000.0 <= quota_wait
+
+
+@pytest.mark.parametrize(("limits", "window"), [((100, 0), "hourly"), ((0, 200), "daily"), ((100, 200), "daily")])
+def test_a_refusal_names_the_window_that_is_used_up(cloud, limits, window):
+    hourly, daily = limits
+    cloud.control.set_quota(hourly, daily, **{f"{window}_used": 200})
+    with pytest.raises(CloudHPCQuotaError, match=f"the {window} window frees calls again"):
+        find_account("cloudhpc_default").client.view_simulation_short(10001)

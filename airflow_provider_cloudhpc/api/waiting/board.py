@@ -247,9 +247,9 @@ class Board:
     def _views(self, missing: set[int], now: float, most: int) -> Look:
         """One call for each, the longest unseen first."""
         for identifier in sorted(missing, key=self._when)[:most]:
-            records = yield View(identifier)
-            # Looked at, whatever came: the others have their turn before it is looked at again.
+            # Looked at, whatever comes, and if the look ends with it: the others have their turn before it has another.
             self._viewed[identifier] = now
+            records = yield View(identifier)
             self._take(records, now)
             missing.discard(identifier)
 

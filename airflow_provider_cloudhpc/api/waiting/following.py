@@ -38,6 +38,11 @@ class OutputFollower:
         self._resumed = self._resumed and not whole
         new = whole.removeprefix(self._told) if not marker else ""
         if marker:
-            new = "\n".join([marker, *whole.splitlines()[-LAST_LINES:]])
+            new = "\n".join([marker, *whole.removesuffix("\n").split("\n")[-LAST_LINES:]])
         self._told = whole
-        return new.removesuffix("\n")
+        return "\n".join(_last_state(line) for line in new.removesuffix("\n").split("\n"))
+
+
+def _last_state(line: str) -> str:
+    """What a terminal shows in the end of a line that was written over, as progress bars are."""
+    return line.rstrip("\r").rpartition("\r")[2]

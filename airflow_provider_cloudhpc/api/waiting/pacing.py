@@ -91,8 +91,8 @@ class _Window:
     def told(self, limit: int | None, used: int | None, now: float) -> None:
         self._stale = False
         if limit is not None:
-            self.limit = limit
-        if used is None or not self.limit:
+            self.limit = max(0, limit)
+        if limit is None or used is None or not self.limit:
             self.used = None
             self._promised.clear()
             return
@@ -306,7 +306,7 @@ class Pace:
     @property
     def _least_batch(self) -> int:
         """Reads that are promised together though they are more than a third: the reserve bears as many unforeseen."""
-        return min((reserve_of(window.limit) for window in self._windows if window.limit), default=1)
+        return max(1, min((reserve_of(window.limit) for window in self._windows if window.limit), default=1))
 
     def promise_times(self, places: Collection[int], now: float) -> list[float]:
         """

@@ -180,7 +180,9 @@ def _kind(response: requests.Response) -> str:
 def _quota_message(after: float | None, quota: Quota | None, errors: tuple[str, ...]) -> str:
     wait = f"; it asks to wait {after:.0f} s" if after is not None else ""
     counters = f" ({quota})" if quota is not None else ""
+    daily = quota is not None and quota.daily_left == 0
+    free = "daily window frees calls again within a day" if daily else "hourly window frees calls again within the hour"
     return (
         f"The account's API calls are used up{counters}{wait}. All programs that use this account count together; "
-        f"the hourly window frees calls again within the hour.{_said(errors)}"
+        f"the {free}.{_said(errors)}"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,7 @@ from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.triggers.accounts import find_account
 from airflow_provider_cloudhpc.triggers.pollers import Pollers
 from airflow_provider_cloudhpc.triggers.waits import Wait
+from tests.integration.triggers.between import Between
 from tests.simulated_time import SimulatedClock, begin_an_hour
 
 CONN_ID = "cloudhpc_default"
@@ -138,6 +140,22 @@ def connect(
     """Put a connection into the environment."""
     document = {"conn_type": "cloudhpc", "host": host or emulator.url, "password": key or emulator.api_key}
     monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(document))
+
+
+@pytest.fixture
+def put_between(service: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Put a server between the pollers and the service."""
+    servers = []
+
+    def put(**how: object) -> None:
+        servers.append(Between(service, **how))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        connect(monkeypatch, service, host=servers[-1].url)
+
+    yield put
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture

@@ -97,3 +97,19 @@ def test_an_overloaded_service_is_left_alone_as_long_as_it_asks_for(service, run
         await waits.advance(2000)
 
     assert run(story).ending(number).kind is EndingKind.COMPLETED
+
+
+def test_a_record_whose_every_look_breaks_loses_sight_of_no_other(service, run, put_between):
+    service.control.set_quota(500)
+    broken, *others = service.control.simulation(count=6, pending=1, running=3 * 3600)
+    put_between(broken=["index-short", f"view-short/{broken}"])
+
+    async def story(waits):
+        for number in [broken, *others]:
+            await waits.begin(number)
+        await waits.advance(4 * 3600)
+
+    waits = run(story)
+    assert waits.ending(broken).kind is EndingKind.LOST
+    assert {waits.ending(number).kind for number in others} == {EndingKind.COMPLETED}
+    assert max(waits.ended_at[number] for number in others) - service.ledger.launches[0].time < 3.2 * 3600

@@ -3,82 +3,17 @@
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
-import requests
 
 from airflow_provider_cloudhpc.api.lifecycle import EndingKind
-from tests.integration.triggers.conftest import connect
 
 FOR_EVER = 1e9
 
 
-class Cache(ThreadingHTTPServer):
-    """
-    Stands before the service and gives out old listings, with the counters of their time.
-
-    :param lifetime: for how many seconds a page is kept
-    """
-
-    daemon_threads = True
-
-    def __init__(self, service, lifetime):
-        self.service, self.lifetime = service, lifetime
-        self.pages = {}
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: Cache
-
-    def do_GET(self):
-        cache, now = self.server, self.server.service.control.now()
-        answer, when = cache.pages.get(self.path, (None, 0.0))
-        if answer is None or now - when >= cache.lifetime:
-            headers = {"X-API-key": self.headers["X-API-key"]}
-            answer = requests.get(cache.service.url + self.path, headers=headers, timeout=60)
-            if "index-short" in self.path:
-                cache.pages[self.path] = answer, now
-        self.send_response(answer.status_code)
-        for name, value in answer.headers.items():
-            if name.lower().startswith(("x-", "content-type")):
-                self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.content)))
-        self.end_headers()
-        self.wfile.write(answer.content)
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def behind(service, monkeypatch):
-    """Put a cache before the service."""
-    caches = []
-
-    def start(lifetime):
-        caches.append(Cache(service, lifetime))
-        threading.Thread(target=caches[-1].serve_forever, daemon=True).start()
-        connect(monkeypatch, service, host=caches[-1].url)
-
-    yield start
-    for cache in caches:
-        cache.shutdown()
-        cache.server_close()
-
-
 @pytest.mark.parametrize("lifetime", [600.0, FOR_EVER])
-def test_endings_are_found_behind_a_cache_that_is_not_renewed(service, run, behind, lifetime):
+def test_endings_are_found_behind_a_cache_that_is_not_renewed(service, run, put_between, lifetime):
     service.control.set_quota(500)
-    behind(lifetime)
+    put_between(lifetime=lifetime)
     simulations = service.control.simulation(count=60, pending=1, running=None)
     ended = simulations[2::5]
 

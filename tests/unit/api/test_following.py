@@ -49,3 +49,15 @@ def test_an_output_that_begins_anew_is_told_as_such():
         "c",
     ]
     assert follower.new_lines("c\nd\n") == "d"
+
+
+def test_a_line_that_is_written_over_is_told_as_it_ends():
+    follower = OutputFollower()
+    bar = "".join(f"\r{percent} %" for percent in range(100))
+    assert follower.new_lines("begin\r\nmeshing:" + bar) == "begin"
+    assert follower.new_lines("begin\r\nmeshing:" + bar + "\r100 %\r\nnext\n") == "100 %\nnext"
+
+
+def test_a_long_bar_without_an_end_takes_no_long_time():
+    follower = OutputFollower(resumed=True)
+    assert follower.new_lines("x\r" * 2_500_000 + "done\n").splitlines()[1:] == ["done"]

@@ -330,3 +330,27 @@ def test_after_a_refusal_that_says_how_long_nothing_is_promised_before_the_count
     assert pace.earliest(until) == until
     pace.called(Quota(100, 1, 0, 0), until)
     assert pace.promise(5, until) == 5
+
+
+@pytest.mark.parametrize("told", [(-1, -5), (None, 100), (None, None), (0, 100)])
+def test_counters_that_tell_no_limit_hold_nothing_back(told):
+    pace = Pace(0.5)
+    limit, used = told
+    for number in range(10):
+        pace.called(Quota(limit, used, limit, used), BEGUN + 72 * number)
+        assert pace.earliest(BEGUN + 72 * number) == BEGUN + 72 * number
+    assert pace.promise(40, BEGUN + 720) == 40
+
+
+@pytest.mark.parametrize("limit", [3, 5, 8])
+def test_on_very_few_calls_too_the_reads_come_in_the_end(limit):
+    account, pace, left, now = Account(limit), Pace(1.0), 3, BEGUN
+    while left and now < BEGUN + 40 * HOUR:
+        if pace.earliest(now) <= now:
+            pace.called(account.call(now), now)
+        for _ in range(pace.promise(left, now)):
+            account.call(now + 1)
+            left -= 1
+        now += 60.0
+    assert left == 0
+    assert account.most[HOUR] <= limit
