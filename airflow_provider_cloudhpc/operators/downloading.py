@@ -217,7 +217,8 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
             return file.path
         ending = _ending(item.basename)
         if not ending:
-            log.info("%s stays as it is: only %s are unpacked", file.path, ", ".join(_ARCHIVE_ENDINGS))
+            wanted = ", ".join(f"*{ending}" for ending in _ARCHIVE_ENDINGS)
+            log.info("%s stays as it is: only %s are unpacked", file.path, wanted)
             return file.path
         folder = directory / item.basename.removesuffix(ending)
         info = file.path.stat()
@@ -246,7 +247,9 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
 
 
 def _ending(name: str) -> str:
-    return next((ending for ending in _ARCHIVE_ENDINGS if name.endswith(ending)), "")
+    """Give the ending of an archive's name; "" where it is none, or where no name of a folder is left without it."""
+    ending = next((ending for ending in _ARCHIVE_ENDINGS if name.endswith(ending)), "")
+    return ending if name.removesuffix(ending).strip(".") else ""
 
 
 def _read_limits(given: Any) -> UnpackLimits:

@@ -37,7 +37,7 @@ def fetch(cloudhpc: CloudHPCEmulator, tmp_path: Path) -> Callable[..., Any]:
     def run(**arguments: Any) -> Any:
         return AirflowTask(
             lambda: CloudHPCDownloadResultOperator(
-                task_id="fetch", folder="case", directory=str(tmp_path), extract=True, **arguments
+                **{"task_id": "fetch", "folder": "case", "directory": str(tmp_path), "extract": True, **arguments}
             )
         ).run()
 
@@ -80,7 +80,7 @@ def test_what_is_no_tar_stays_as_it_is_and_is_told(
 
     assert fetch() == [str(tmp_path / "FDS"), str(tmp_path / "GRAPHS.zip")]
 
-    assert "GRAPHS.zip stays as it is: only .tar.gz, .tgz, .tar are unpacked" in caplog.text
+    assert "GRAPHS.zip stays as it is: only *.tar.gz, *.tgz, *.tar are unpacked" in caplog.text
 
 
 def test_limits_can_be_raised_for_an_archive_that_is_trusted(
@@ -93,6 +93,24 @@ def test_limits_can_be_raised_for_an_archive_that_is_trusted(
     fetch(unpack_limits={"allow_case_collisions": True})
 
     assert {path.name for path in (tmp_path / "FDS").iterdir()} >= {"U", "u"}
+
+
+@pytest.mark.parametrize("name", [".tar.gz", "..tar.gz", "...tar.gz", ".tgz"])
+@pytest.mark.parametrize("on_existing", ["error", "overwrite"])
+def test_a_name_that_is_all_ending_never_replaces_the_directory(
+    cloudhpc: CloudHPCEmulator, fetch: Callable[..., Any], tmp_path: Path, name: str, on_existing: str
+) -> None:
+    """Without its ending it is the directory itself, or the one above."""
+    directory = tmp_path / "results"
+    directory.mkdir()
+    (directory / "mine.txt").write_text("a note")
+    cloudhpc.control.file(f"case/{name}", archive(b"today"))
+
+    got = fetch(directory=str(directory), patterns=[name], on_existing=on_existing)
+
+    assert got == [str(directory / name)]
+    assert sorted(path.name for path in directory.iterdir()) == sorted([name, "mine.txt"])
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
 @pytest.mark.parametrize("other", ["FDS.tgz", "FDS"])
