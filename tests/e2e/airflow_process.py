@@ -19,8 +19,10 @@ from typing import Any
 
 from tests.e2e.airflow_home import AirflowError, AirflowHome, Run
 
-#: Seconds until a component has to be up, and until it has to be down after SIGTERM.
-START_TIMEOUT = 120.0
+#: Seconds until a component has to be up, or gone after a signal, and a run over: also on a machine with much to do.
+START_TIMEOUT = 300.0
+WAIT_TIMEOUT = 600.0
+#: Seconds that a component has to end after SIGTERM before it gets SIGKILL.
 STOP_TIMEOUT = 10.0
 POLL_SECONDS = 0.3
 
@@ -94,7 +96,7 @@ class Component:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, how)
         assert self._process is not None
-        self._process.wait(STOP_TIMEOUT)
+        self._process.wait(START_TIMEOUT)
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM to the main process, if it runs."""
@@ -111,7 +113,7 @@ class Component:
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._process.wait(STOP_TIMEOUT)
+        self._process.wait(START_TIMEOUT)
 
     def tail(self) -> str:
         """Give the last lines it printed."""
@@ -200,7 +202,7 @@ class RealAirflow(AirflowHome):
         self.airflow("dags", "trigger", "--run-id", run.run_id, "--conf", json.dumps(conf or {}), dag_id)
         return run
 
-    def wait(self, run: Run, timeout: float = 180.0) -> str:
+    def wait(self, run: Run, timeout: float = WAIT_TIMEOUT) -> str:
         """
         Wait until a run is over, looking at the triggers meanwhile.
 
@@ -209,7 +211,7 @@ class RealAirflow(AirflowHome):
         """
         return self.wait_until(lambda: self.run_state(run), {"success", "failed"}, run, timeout)
 
-    def wait_for_task(self, run: Run, task_id: str, *states: str, timeout: float = 180.0) -> str:
+    def wait_for_task(self, run: Run, task_id: str, *states: str, timeout: float = WAIT_TIMEOUT) -> str:
         """Wait until a task is in one of the states, looking at the triggers meanwhile."""
         return self.wait_until(lambda: self.task_states(run).get(task_id, ""), set(states), run, timeout)
 
