@@ -7,6 +7,8 @@ import base64
 import hashlib
 import itertools
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +95,8 @@ class BlobStore:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._generations = itertools.count(1)
+        self._borrowers = 0
+        self._dropped: list[Blob] = []
 
     def writer(self) -> BlobWriter:
         """A place for a new blob."""
@@ -112,6 +116,26 @@ class BlobStore:
             while block := file.read(BLOCK):
                 writer.write(block)
         return writer.finish(now, "application/octet-stream")
+
+    def drop(self, blob: Blob) -> None:
+        """Remove a blob's bytes, as soon as nobody has borrowed any."""
+        if self._borrowers:
+            self._dropped.append(blob)
+        else:
+            blob.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """As long as this lasts, bytes are where they were, though their object was written anew or deleted."""
+        self._borrowers += 1
+        try:
+            yield
+        finally:
+            self._borrowers -= 1
+            if not self._borrowers:
+                dropped, self._dropped = self._dropped, []
+                for blob in dropped:
+                    self.drop(blob)
 
     def clear(self) -> None:
         """Remove every byte."""

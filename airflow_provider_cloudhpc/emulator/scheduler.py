@@ -110,11 +110,12 @@ class Scheduler:
             self._step(simulation, when + plan.running, lambda s, due: self._end(s, due, plan.ending))
 
     async def _start(self, simulation: Simulation, machine: Machine, when: float) -> None:
-        await machine.start(
-            self._input(simulation, simulation.folder), self._input(simulation, simulation.mesh) if simulation.mesh
-            else None, script=simulation.script, cpu=simulation.cpu, ram=simulation.ram, limits=self._limits,
-            clock=self._world.clock.now, started=when, seed=simulation.id,
-        )  # fmt: skip
+        with self._world.blobs.borrowed():
+            await machine.start(
+                self._input(simulation, simulation.folder), self._input(simulation, simulation.mesh) if simulation.mesh
+                else None, script=simulation.script, cpu=simulation.cpu, ram=simulation.ram, limits=self._limits,
+                clock=self._world.clock.now, started=when, seed=simulation.id,
+            )  # fmt: skip
         if simulation.machine is machine:
             self._at_work.add(simulation)
             if simulation.stop_signal:
@@ -200,7 +201,7 @@ class Scheduler:
             if simulation.machine is machine:
                 self._keep(simulation, name, blob)
             else:
-                self._world.drop(blob)
+                self._world.blobs.drop(blob)
         return True
 
     def _keep(self, simulation: Simulation, name: str, blob: Blob) -> None:

@@ -73,12 +73,8 @@ class World:
     def storage(self, user: str) -> Storage:
         """An account's storage."""
         if user not in self._storages:
-            self._storages[user] = Storage(self.drop)
+            self._storages[user] = Storage(self.blobs.drop)
         return self._storages[user]
-
-    def drop(self, blob: Blob) -> None:
-        """Forget a blob's bytes."""
-        blob.path.unlink(missing_ok=True)
 
     # -- uploads and the listings' cache
 
@@ -96,7 +92,7 @@ class World:
         try:
             self.store(user, path, blob, listed=True)
         except StorageError:
-            self.drop(blob)
+            self.blobs.drop(blob)
 
     def _reveal(self, storage: Storage, node: Node, blob: Blob) -> None:
         if node.blob is blob:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from email.utils import formatdate
+from io import FileIO
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -92,7 +93,9 @@ def store_app(world: World) -> Starlette:
         headers["content-length"] = str(end - start)
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers)
-        return StreamingResponse(_bytes(world, blob, start, end), status, headers)
+        # Opened at once: the object may be deleted or written anew before its first byte is sent.
+        file = blob.path.open("rb", buffering=0)
+        return StreamingResponse(_bytes(world, file, start, end), status, headers)
 
     async def other(request: Request) -> Response:
         return _violation(world, request, 405, "MethodNotAllowed", "bad-method", f"{request.method} is not served here")
@@ -182,9 +185,8 @@ def _range(header: str, size: int) -> tuple[int, int] | None:
     return (start, end) if start < end else (0, 0)
 
 
-async def _bytes(world: World, blob: Blob, start: int, end: int) -> AsyncIterator[bytes]:
-    # Opened at once: the object may be deleted or written anew while it is read.
-    with blob.path.open("rb", buffering=0) as file:
+async def _bytes(world: World, file: FileIO, start: int, end: int) -> AsyncIterator[bytes]:
+    with file:
         file.seek(start)
         while start < end:
             block = file.read(min(BLOCK, end - start))

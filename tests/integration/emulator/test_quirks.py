@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -15,7 +17,7 @@ import requests
 
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.emulator.settings import FILE_LIFETIME, RESULT_INTERVAL, Settings
-from tests.integration.emulator.conftest import TIMEOUT, Api
+from tests.integration.emulator.conftest import OCTETS, TIMEOUT, Api
 
 DAY = 86400.0
 
@@ -255,6 +257,48 @@ def test_a_range(
     assert (answer.status_code, answer.headers.get("Content-Range")) == (status, span)
     if content is not None:
         assert (answer.content, answer.headers["Content-Length"]) == (content, str(len(content)))
+
+
+def test_an_object_that_is_read_while_it_is_written_anew_is_whole(emulator: CloudHPCEmulator, api: Api) -> None:
+    emulator.control.file("case/a", b"-" * 100_000)
+    write, read, over = api.upload_url("case/a"), api.link("case/a"), threading.Event()
+
+    def go_on_writing(byte: bytes) -> None:
+        with requests.Session() as session:
+            while not over.is_set():
+                answer = session.put(write, data=byte * 100_000, headers={"Content-Type": OCTETS}, timeout=TIMEOUT)
+                assert answer.status_code == 200
+
+    def look(session: requests.Session) -> set[int]:
+        content = session.get(read, timeout=TIMEOUT).content
+        assert len(content) == 100_000
+        return set(content)
+
+    with ThreadPoolExecutor(4) as pool, requests.Session() as session:
+        writers = [pool.submit(go_on_writing, byte) for byte in (b"a", b"b", b"c")]
+        try:
+            assert {len(look(session)) for _ in range(100)} == {1}
+        finally:
+            over.set()
+        assert [writer.result() for writer in writers] == [None, None, None]
+
+
+def test_a_case_that_is_deleted_while_its_machine_is_set_up_runs_whole(tmp_path: Path) -> None:
+    with CloudHPCEmulator(data_dir=tmp_path, pending_seconds=0) as emulator:
+        control, api = emulator.control, Api(emulator)
+        control.set_quota(0, 0)
+        control.file("case/run.sh", "ls part* | wc -l")
+        for number in range(800):
+            control.file(f"case/part{number}")
+        folder = api.ask("POST", "/storage/view-by-path", {"path": "case"})["id"]
+        id_ = api.launch(script="custom-script")
+        while api.status(id_) == 20:
+            pass
+        api.ask("DELETE", f"/storage/delete/{folder}")
+        while api.status(id_) == 30:
+            time.sleep(0.02)
+        assert "\n800\n" in api.get(f"/simulation/view/{id_}")["output"]
+        assert len(list(tmp_path.glob("*/blobs/*"))) == len(control.files()) == 1  # the result; nothing else is kept
 
 
 def test_a_link_names_its_file(emulator: CloudHPCEmulator, api: Api) -> None:
