@@ -211,6 +211,8 @@ class LaunchMachine:
         if listing.error is not None:
             raise listing.error
         if not listing.found:
+            if self.cleared:  # the try that waited for its end may have died
+                yield Stop(self.cleared.simulation_id)
             # A lost answer ends a task for good, so the last try died; what it may have posted had its time to be seen.
             if self.earlier_folders:  # it may have died before it had stopped what is from before a Clear
                 earlier = yield Find(self.earlier_folders, pages=ALL_PAGES)

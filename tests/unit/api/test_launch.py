@@ -50,7 +50,7 @@ def tell(world: World, choose: Choose, check: Callable[[World, Any], None]) -> l
                 if record.owner is not None and record.status is SimulationStatus.RUNNING:
                     record.status = SimulationStatus.COMPLETED
         nexts = ["end"] if isinstance(outcome, Launched) else ["retry"] if is_retryable(outcome) else ["end"]
-        if isinstance(outcome, Launched) and not world.remembers:
+        if isinstance(outcome, Launched) and not world.remembers and world.cleared is None:
             nexts.append("clear while it waits")
         what = choose((*nexts, "clear"))
         if what == "end":
@@ -272,6 +272,20 @@ def test_a_clear_that_only_the_task_noted_launches_at_once_when_what_it_stopped_
         assert isinstance(outcome, CloudHPCLaunchError)
     else:
         assert outcome == Launched(101, How.REATTACHED)
+
+
+@pytest.mark.parametrize("ownership", [Ownership.RUN, Ownership.TASK])
+def test_after_a_noted_clear_nothing_is_launched_beside_what_takes_its_time_to_stop(ownership: Ownership) -> None:
+    world = World(lambda possible: possible[0], ownership, False)
+    world.run_try()
+    world.clear_while_it_waits(100)
+    world.records[0].status = SimulationStatus.STOPPING
+    world.choose = lambda possible: "dies before"  # the first try after the Clear, while it waits for that
+    assert not isinstance(world.run_try(), Launched)
+    world.choose = lambda possible: possible[0]
+    world.retry()
+    assert world.run_try() == Launched(101, How.LAUNCHED)
+    assert world.records[0].status is SimulationStatus.STOPPED
 
 
 def test_retries_that_were_edited_once_are_no_doubt_for_ever() -> None:
