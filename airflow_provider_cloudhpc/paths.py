@@ -77,7 +77,10 @@ def tell_temporary() -> str:
     """Say where the worker's temporary directory is and what can be done when it is full."""
     temporary = tempfile.gettempdir()
     free = format_bytes(shutil.disk_usage(temporary).free)
-    return f"The worker's temporary directory {temporary!r} has {free} free: make room, or set TMPDIR to a larger one."
+    return (
+        f"It goes by way of the worker's temporary directory {temporary!r}, which has {free} free without it: make "
+        "room there, or set TMPDIR to a larger one."
+    )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ Uploads and downloads beside what the service's own page tells its users to run:
 nginx on loopback takes and gives the bytes, over http and https, and names their CRC32C as the real store does: ours
 checks it, the others do not. Runs are interleaved and each is a process of its own, imports included; ``inner`` is the
 call alone. Ratios are of medians, ours over theirs: below 1 we are faster. It is a limit of the CPU; on a network of
-1 Gbit/s the difference is CPU time.
+1 Gbit/s the difference is CPU time. ``server_share`` is nginx's CPU time over the call alone: near 1 it is the
+server that both wait for.
 
     python benchmarks/transfer.py --json
 
@@ -71,8 +72,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def nginx(base: Path, named_hash: str) -> Iterator[dict[str, str]]:
-    """Serve ``base/www``; give the addresses by scheme."""
+def nginx(base: Path, named_hash: str) -> Iterator[tuple[dict[str, str], int]]:
+    """Serve ``base/www``; give the addresses by scheme, and the process."""
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", base / "key.pem"]
     subprocess.run(
@@ -91,10 +92,17 @@ def nginx(base: Path, named_hash: str) -> Iterator[dict[str, str]]:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
                 time.sleep(0.05)
-        yield {scheme: f"{scheme}://127.0.0.1:{port}" for scheme, port in ports.items()}
+        yield {scheme: f"{scheme}://127.0.0.1:{port}" for scheme, port in ports.items()}, server.pid
     finally:
         server.terminate()
         server.wait(10)
+
+
+def cpu_of(master: int) -> float:
+    """Give the CPU seconds that nginx's worker has had."""
+    worker = Path(f"/proc/{master}/task/{master}/children").read_text().split()[0]
+    fields = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(command: list[str | Path]) -> tuple[float, float, float]:
@@ -135,17 +143,17 @@ def main() -> None:
                 file.write(os.urandom(1_000_000))
         with data.open("rb") as file:
             named_hash = f"{cheapest()}={hash_of(file, cheapest())}"
-        with nginx(base, named_hash) as addresses:
+        with nginx(base, named_hash) as (addresses, server):
             for way in ("upload", "download"):
                 for scheme, address in addresses.items():
-                    results[f"{way} {scheme}"] = compare(way, address, base, data, options.runs)
+                    results[f"{way} {scheme}"] = compare(way, address, base, data, options.runs, server)
     if not options.json:
         for what, numbers in results.items():
             print(f"{what:16}", numbers)
     print(json.dumps(results))
 
 
-def compare(way: str, address: str, base: Path, data: Path, runs: int) -> dict[str, object]:
+def compare(way: str, address: str, base: Path, data: Path, runs: int, server: int) -> dict[str, object]:
     """Run theirs and ours in turns."""
     bundle, out, put = base / "cert.pem", base / "out", base / "www" / "put"
     ours = [sys.executable, "-c", CHILD, way]
@@ -164,15 +172,18 @@ def compare(way: str, address: str, base: Path, data: Path, runs: int) -> dict[s
     walls: dict[str, list[float]] = {"theirs": [], "ours": []}
     cpus: dict[str, list[float]] = {"theirs": [], "ours": []}
     inner: list[float] = []
+    served: list[float] = []
     for _ in range(runs):
         for who, command in commands.items():
             out.unlink(missing_ok=True)
             put.unlink(missing_ok=True)
+            before = cpu_of(server)
             wall, cpu, alone = measure(command)
             walls[who].append(wall)
             cpus[who].append(cpu)
             if who == "ours":
                 inner.append(alone)
+                served.append((cpu_of(server) - before) / alone)
             made = put if way == "upload" else out
             if made.stat().st_size != data.stat().st_size:
                 raise SystemExit(f"{who}: {made} is not whole")
@@ -185,6 +196,7 @@ def compare(way: str, address: str, base: Path, data: Path, runs: int) -> dict[s
         "ratio": round(statistics.median(walls["ours"]) / reference, 3),
         "ratio_spread": [round(min(walls["ours"]) / reference, 3), round(max(walls["ours"]) / reference, 3)],
         "inner_ratio": round(statistics.median(inner) / reference, 3),
+        "server_share": round(statistics.median(served), 2),
         "cpu_ratio": round(statistics.median(cpus["ours"]) / statistics.median(cpus["theirs"]), 3),
     }
 

@@ -8,6 +8,7 @@ known; none of it leans on fixes that only newer Pythons' extraction filters hav
 
 from __future__ import annotations
 
+import math
 import posixpath
 import tarfile
 import unicodedata
@@ -60,7 +61,7 @@ class UnpackLimits:
 
 
 def _is_positive(value: Any, kind: Any) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool) and value > 0
+    return isinstance(value, kind) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 class Judge:

@@ -89,6 +89,7 @@ BAD = [
             ({"ratio": 5}, ["unpack_limits is {'ratio': 5}", "max_ratio"]),
             ("max_ratio", ["unpack_limits is 'max_ratio'"]),
             ({"max_ratio": -1}, ["max_ratio of the limits is -1"]),
+            ({"max_ratio": float("inf")}, ["max_ratio of the limits is inf"]),
             ({"max_members": True}, ["max_members of the limits is True"]),
             ({"allow_case_collisions": 1}, ["allow_case_collisions of the limits is 1"]),
         ]
