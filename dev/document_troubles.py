@@ -218,6 +218,7 @@ def show(title: str, about: str, act: Callable[[Any], Any]) -> str:
                 os.chdir(folder)
             text = "\n".join([*lines.lines[-32:], end])
             text = text.replace(cloud.url, "https://cloud.cfdfeaservice.it")
+            text = text.replace(str(Path(aside).resolve()), "/opt/airflow")
     finally:
         logging.getLogger().removeHandler(lines)
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?( UTC)?", "2026-01-31 07:00", text)
