@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from ast import literal_eval
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -11,7 +12,12 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+)
 
 from airflow_provider_cloudhpc.api.diagnosis.catalogue import Severity
 from airflow_provider_cloudhpc.api.diagnosis.examination import MAX_OUTPUT_BYTES, CheckOutput, examine, read_check
@@ -180,14 +186,16 @@ def read_policy(value: Any, what: str) -> StopPolicy:
 
 def begin_wait(context: Mapping[str, Any], simulation_id: int, now: float, *, goes_on: bool = False) -> float:
     """
-    Give when this task's wait began: now, or in an earlier try where the task has a state store (Airflow 3.3).
+    Give when this task's wait began: now, or in an earlier try or look where Airflow keeps that.
+
+    It does where the task has a state store (Airflow 3.3), and in reschedule mode.
 
     :param goes_on: whether this try may have waited before, as in the sensor's reschedule mode
     :return: seconds since the epoch
     """
     store = context.get("task_state_store")
     if store is None:
-        return now
+        return (_first_rescheduled(context) or now) if goes_on else now
     task_instance = context["ti"]
     # A Clear moves max_tries, a retry does not: only a retry goes on with the wait of the try before it.
     wait = {"simulation_id": simulation_id, "max_tries": task_instance.max_tries}
@@ -200,6 +208,22 @@ def begin_wait(context: Mapping[str, Any], simulation_id: int, now: float, *, go
     except Exception as error:
         log.warning("The task's state store cannot be used (%s): the deadline counts from this try", error)
     return now
+
+
+def _first_rescheduled(context: Mapping[str, Any]) -> float | None:
+    """Tell when a task in reschedule mode began first, as Airflow keeps it for the timeout; None where it has not."""
+    task, task_instance = context["task"], context["ti"]
+    if hasattr(task_instance, "get_first_reschedule_date"):
+        begun = task_instance.get_first_reschedule_date(context)
+    else:  # before Airflow 3
+        begun = sys.modules[BaseSensorOperator.__module__]._orig_start_date(
+            dag_id=task_instance.dag_id,
+            task_id=task_instance.task_id,
+            run_id=task_instance.run_id,
+            map_index=task_instance.map_index,
+            try_number=(task_instance.max_tries or 0) - (task.retries or 0) + 1,
+        )
+    return begun.timestamp() if begun else None
 
 
 def defer_timeout(deadline: float | None, now: float) -> timedelta | None:

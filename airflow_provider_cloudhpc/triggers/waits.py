@@ -126,6 +126,9 @@ class Agenda:
     def forget(self, wait: Wait) -> None:
         """Take a wait out."""
         self._noted.pop(wait, None)
+        if len(self._entries) > 2 * len(self._noted) + 100:  # most of them stand for nothing any more
+            self._entries = [(when, next(self._order), wait) for wait, when in self._noted.items()]
+            heapq.heapify(self._entries)
 
     def next(self) -> float:
         """When the next of them is due, or is to be asked again; infinite for never."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from airflow.exceptions import AirflowRescheduleException
+from airflow.exceptions import AirflowFailException, AirflowRescheduleException
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator, TaskDeferred
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCQuotaError
-from airflow_provider_cloudhpc.api.lifecycle import Watch, moment
+from airflow_provider_cloudhpc.api.lifecycle import EndingKind, Watch, moment
 from airflow_provider_cloudhpc.api.waiting.in_process import wait_for_end
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.sensors.simulation import CloudHPCSimulationSensor
@@ -28,14 +29,17 @@ def cloud(monkeypatch):
         yield emulator
 
 
-def no_reschedule_known_to_airflow(monkeypatch):
+def first_reschedule(monkeypatch, begun):
+    """Let Airflow know when a rescheduled task began first."""
     base = sys.modules[BaseSensorOperator.__module__]
     if hasattr(base, "_orig_start_date"):  # before Airflow 3 it asks the database
-        monkeypatch.setattr(base, "_orig_start_date", lambda **task: None)
+        monkeypatch.setattr(base, "_orig_start_date", lambda **task: begun)
 
 
-def sensor(number, **more):
-    return AirflowTask(lambda: CloudHPCSimulationSensor(task_id="wait", simulation_id=number, **more))
+def sensor(number, *, remembers=True, **more):
+    return AirflowTask(
+        lambda: CloudHPCSimulationSensor(task_id="wait", simulation_id=number, **more), remembers=remembers
+    )
 
 
 def test_the_deadline_is_that_of_the_first_try_and_a_clear_sets_another(cloud):
@@ -54,7 +58,7 @@ def test_the_deadline_is_that_of_the_first_try_and_a_clear_sets_another(cloud):
 
 def test_in_reschedule_mode_too_the_deadline_is_that_of_the_first_try(cloud, monkeypatch):
     (number,) = cloud.control.simulation(pending=0, running=None)
-    no_reschedule_known_to_airflow(monkeypatch)
+    first_reschedule(monkeypatch, None)
     task = sensor(number, deferrable=False, mode="reschedule", timeout=600)
     with pytest.raises(AirflowRescheduleException):
         task.run()
@@ -65,6 +69,22 @@ def test_in_reschedule_mode_too_the_deadline_is_that_of_the_first_try(cloud, mon
         task.retry()
     with pytest.raises(AirflowRescheduleException):
         task.clear()
+
+
+def test_in_reschedule_mode_a_limit_counts_from_the_first_look_without_a_state_store_too(cloud, monkeypatch):
+    # The service tells no vCPU-hours before the end: what the run has used is known by the time alone.
+    (number,) = cloud.control.simulation(cpu=2, pending=0, running=None)
+    task = sensor(number, deferrable=False, mode="reschedule", max_vcpu_hours=1, remembers=False)
+
+    def look_after(minutes):
+        task.instance.begun = datetime.now(UTC) - timedelta(minutes=minutes)
+        first_reschedule(monkeypatch, task.instance.begun)
+        return task.run()
+
+    with pytest.raises(AirflowRescheduleException):
+        look_after(29)
+    with pytest.raises(AirflowFailException, match="has cost what it may cost"):
+        look_after(31)
 
 
 def test_a_look_that_meets_the_quota_is_a_not_yet(cloud):
@@ -97,3 +117,22 @@ def test_a_refusal_names_the_window_that_is_used_up(cloud, limits, window):
     cloud.control.set_quota(hourly, daily, **{f"{window}_used": 200})
     with pytest.raises(CloudHPCQuotaError, match=f"the {window} window frees calls again"):
         find_account("cloudhpc_default").client.view_simulation_short(10001)
+
+
+def test_others_who_call_much_for_a_while_end_no_wait_in_a_worker(cloud):
+    (number,) = cloud.control.simulation(pending=0, running=None)
+    cloud.control.set_quota(100, window="rolling")
+    client = find_account("cloudhpc_default").client
+    clock = SimulatedClock(cloud.control.jump, cloud.control.now())
+    watch = Watch(number, page=client.simulation_page(number), started=clock.time())
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 20:
+            cloud.control.set_quota(hourly_used=70)
+        if len(looks) == 40:
+            cloud.control.finish(number)
+        clock.sleep(seconds)
+
+    assert wait_for_end(watch, lambda anew: client, clock, sleep=sleep).kind is EndingKind.COMPLETED

@@ -67,7 +67,7 @@ def wait_for_end(
     used_up_since: float | None = None
     while True:
         now = clock.time()
-        due = pace.earliest(now)
+        due = pace.free(now)  # the share is kept by the interval
         used_up = due > now
         if used_up:
             ending = watch.check_deadline(now)

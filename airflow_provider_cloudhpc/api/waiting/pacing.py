@@ -283,6 +283,10 @@ class Pace:
         """Give the time at which the next poll may be made: now, or later."""
         return max(now, self._paused_until, *(window.earliest(now, self.share) for window in self._windows))
 
+    def free(self, now: float) -> float:
+        """Give the time at which a call is free outside of the reserve, whatever our share is: now, or later."""
+        return max(now, self._paused_until, *(window.room_at(1, now) for window in self._windows))
+
     def promise(self, wanted: int, now: float) -> int:
         """
         Promise calls to the tasks that are about to read a run's output; they are outside of the polls' share.
