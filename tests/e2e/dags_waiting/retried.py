@@ -20,10 +20,10 @@ TIMEOUT, RETRY_DELAY = 4.0, 5.0
 
 class DyingSensor(CloudHPCSimulationSensor):
     def poke(self, context: Any) -> Any:
-        looked = super().poke(context)
         looks = Path(os.environ["AIRFLOW_HOME"], "looks")
         with looks.open("a", encoding="utf-8") as file:
             file.write(f"{context['ti'].try_number}\n")
+        looked = super().poke(context)
         if looks.read_text(encoding="utf-8") == "1\n1\n":
             raise ConnectionError("the worker is gone")
         return looked
