@@ -178,15 +178,19 @@ def test_an_object_that_is_replaced_is_never_mixed(
             state.append(done)
             path.write_bytes(new)
 
+    def link() -> str:
+        if when == "between two tries" and store.seen:
+            path.write_bytes(new)
+        return store.url
+
     with running_store() as store:
-        if when == "between two tries":
-            store.faults = [Fault(status=500, before=lambda: path.write_bytes(new))]
+        store.faults = [Fault(status=500)] if when == "between two tries" else []
         send = Transfer(first_pause=0.01).upload
         if when == "while it is sent" and kind == "memory":
             with pytest.raises(CloudHPCTransferError, match="changed while it was sent"):
-                send(lambda: store.url, source, progress=progress)
+                send(link, source, progress=progress)
         else:
-            send(lambda: store.url, source, progress=progress if when == "while it is sent" else None)
+            send(link, source, progress=progress if when == "while it is sent" else None)
             assert store.data == new
 
 
