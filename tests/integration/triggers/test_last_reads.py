@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_cloudhpc.api.lifecycle import EndingKind
+from tests.integration.triggers.conftest import connect
 
 HOUR = 3600.0
 
@@ -145,4 +146,25 @@ def test_a_refusal_ends_no_hold(service, run):
     waits = run(story)
     assert sorted(waits.read) == simulations
     assert refused(waits.emulator) <= 2
+    assert not any(isinstance(record, Exception) for record in waits.read.values())
+
+
+def test_a_key_that_is_rotated_meanwhile_ends_no_hold(service, run, monkeypatch):
+    service.control.set_quota(100)
+    simulations = service.control.simulation(count=60, pending=1, running=100)
+
+    async def story(waits):
+        for number in simulations:
+            await waits.begin(number, reads=True)
+        await waits.advance(100)
+        service.control.set_quota(hourly_used=91)
+        await waits.advance(300)
+        assert any("its last read waits for calls" in line for lines in waits.lines.values() for line in lines)
+        connect(monkeypatch, service, key=service.control.rotate_key())
+        del waits.worker
+        await waits.advance(3 * HOUR)
+
+    waits = run(story)
+    assert {waits.ending(number).kind for number in simulations} == {EndingKind.COMPLETED}
+    assert sorted(waits.read) == simulations
     assert not any(isinstance(record, Exception) for record in waits.read.values())

@@ -37,3 +37,25 @@ def test_forty_waits_share_one_listing(service, run):
     assert all(waits.ended_at[simulation] - min(waits.ended_at.values()) < 120 for simulation in simulations)
     # One by one every minute they would be 40 * 50.
     assert waits.calls() < 40 * 50 / 15
+
+
+def test_a_wait_that_joins_takes_what_is_known_and_makes_no_call(service, run):
+    service.control.set_quota(500)
+    known = service.control.simulation(count=30, pending=1, running=None)
+    (unknown,) = service.control.simulation(pending=1, running=None)
+
+    async def story(waits):
+        for number in known:
+            await waits.begin(number)
+        await waits.advance(100)
+        before = waits.calls()
+        waits.lines[known[0]].clear()
+        await waits.begin(known[0])
+        assert waits.lines[known[0]] == [f"Simulation {known[0]} is RUNNING"]
+        assert waits.calls() == before
+        # What nobody has seen is looked at soon, by one call.
+        await waits.begin(unknown, poll_interval=600)
+        await waits.advance(59)
+        assert f"Simulation {unknown} is RUNNING" in waits.lines[unknown]
+
+    run(story)
