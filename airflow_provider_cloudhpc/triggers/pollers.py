@@ -57,8 +57,8 @@ class Pollers:
 
     async def wait(self, wait: Wait, account: Account) -> Ending:
         """Wait for the ending."""
-        self._join(wait, account)
         try:
+            self._join(wait, account)
             return await wait.future
         finally:
             for poller in self._pollers.values():
@@ -67,8 +67,9 @@ class Pollers:
     def _join(self, wait: Wait, account: Account) -> None:
         poller = self._pollers.get(account.digest)
         if poller is None:
-            poller = self._pollers[account.digest] = Poller(account, self.clock, self._reread)
-            poller.join(wait)
+            poller = Poller(account, self.clock, self._reread)
+            poller.join(wait)  # what breaks there leaves no poller that nobody runs
+            self._pollers[account.digest] = poller
             # In a context of its own: it outlives the trigger that happens to be the first.
             task = asyncio.get_running_loop().create_task(
                 self._run(account.digest, poller), context=contextvars.Context()

@@ -157,6 +157,11 @@ class CloudHPCSimulationTrigger(BaseTrigger):
         account = self._account = await self._connect(pollers, now)
         # Lines are told in this trigger's context, whoever tells them: by it they find the task's log.
         context = contextvars.copy_context()
+
+        def tell(line: str) -> None:
+            with contextlib.suppress(Exception):  # a log that cannot be written ends no wait
+                context.run(self.log.info, "%s", line)
+
         resumed = now - started > RESTART_AFTER
         watch = Watch(
             self.simulation_id,
@@ -168,7 +173,7 @@ class CloudHPCSimulationTrigger(BaseTrigger):
             endless_allowed=self.endless_allowed,
             max_vcpu_hours=self.max_vcpu_hours,
             max_cost=self.max_cost,
-            tell=lambda line: context.run(self.log.info, "%s", line),
+            tell=tell,
             ahead=pollers.clock.ahead,
         )
         if resumed:

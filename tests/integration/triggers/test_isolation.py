@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import pytest
+
 from airflow_provider_cloudhpc.api.lifecycle import EndingKind
 
 
-def test_a_wait_that_breaks_ends_no_other(service, run):
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("wrong", [{"max_vcpu_hours": "many"}, {"deadline": "soon"}, {"poll_interval": "often"}])
+def test_a_wait_that_breaks_ends_no_other(service, run, wrong, first):
     broken, other = service.control.simulation(count=2, pending=1, running=200)
 
     async def story(waits):
         # Nothing checks what comes straight from a trigger's row: this is no number.
-        await waits.begin(broken, max_vcpu_hours="many")
-        await waits.begin(other)
+        for number in (broken, other) if first else (other, broken):
+            await waits.begin(number, **(wrong if number == broken else {}))
         await waits.advance(400)
 
     waits = run(story)
