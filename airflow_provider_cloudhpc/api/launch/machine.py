@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cloudhpc.api.errors import CloudHPCError
+from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCNotFoundError
 from airflow_provider_cloudhpc.api.launch.attempts import Attempt, Cleared, Verdict, compare, guess
 from airflow_provider_cloudhpc.api.launch.types import (
     DEFAULT_SETTLE,
@@ -278,8 +278,10 @@ class LaunchMachine:
         if listing.error is None and self.on_ambiguous is OnAmbiguous.RELAUNCH and not again:
             return (yield from self._post(state, again=True))
         seen = "the listing could not be read" if listing.error else f"the listing shows none after {self.settle:g} s"
+        unclear = isinstance(lost, CloudHPCNotFoundError)
+        answer = "its answer does not say whether it began" if unclear else "its answer lost"
         raise CloudHPCLaunchError(
-            f"The launch in folder {self.request.folder!r} was sent and its answer lost; {seen}. It may still come, "
+            f"The launch in folder {self.request.folder!r} was sent and {answer}; {seen}. It may still come, "
             "run and BILL, so it is not sent again. Look on the service's page for a simulation in this folder: if "
             "there is one, set adopt=<its id> and clear this task; if there is none, clear this task to launch again. "
             f"(on_ambiguous='relaunch' does that by itself.){f' {lost}' if lost else ''}"

@@ -177,7 +177,11 @@ class Launcher:
         except (CloudHPCAuthError, CloudHPCQuotaError) as refusal:
             return steps.Answer(started=False, error=refusal)
         except CloudHPCRefusedError as refusal:
-            return steps.Answer(started=False, error=explain_refusal(self._client, request, refusal))
+            explained = explain_refusal(self._client, request, refusal)
+            if isinstance(explained, CloudHPCNotFoundError):  # its "technical problem" may have come after the begin
+                log.warning("The answer does not say whether the launch began: the listing decides. %s", explained)
+                return steps.Answer(started=None, error=explained)
+            return steps.Answer(started=False, error=explained)
         except (CloudHPCConnectionError, CloudHPCAnswerError) as error:
             if isinstance(error, CloudHPCConnectionError) and not error.sent:
                 return steps.Answer(started=False, error=error)

@@ -89,6 +89,25 @@ def test_a_lost_answer_in_a_minted_folder_is_found(
     assert emulator.ledger.count(ADD) == 1
 
 
+@pytest.mark.parametrize("remembers", [True, False])
+@pytest.mark.parametrize("began", [True, False])
+def test_an_answer_that_speaks_of_a_technical_problem_leaves_it_to_the_listing(
+    emulator: CloudHPCEmulator, began: bool, remembers: bool
+) -> None:
+    """It is no word about whether the simulation began."""
+    if began:
+        (there,) = emulator.control.simulation(folder=MINTED, running=None)
+    emulator.control.fault("forbidden", ADD)
+    task = AirflowTask(lambda: with_upload(settle=1), remembers=remembers)
+    if began:
+        assert task.run() == there
+    else:
+        with pytest.raises(AirflowFailException, match=r"does not say whether it began.*technical problem"):
+            task.run()
+        assert task.clear() == emulator.ledger.launches[0].id
+    assert len(emulator.ledger.launches) == 1
+
+
 def test_a_lost_answer_while_the_listing_lags(emulator: CloudHPCEmulator) -> None:
     emulator.control.settings(simulation_lag=3.0)
     emulator.control.fault("reset_after", ADD)
