@@ -179,6 +179,13 @@ class Download:
                 self.received += len(block)
                 self.fetched += len(block)
                 self._progress(self.received, self._total)
+                if self._size is not None and self.received > self._size:
+                    self._forget()
+                    raise store_error(
+                        f"The object store sends more than the {self._size} bytes that the storage's listing says.",
+                        "GET",
+                        transient=True,
+                    )
         except CloudHPCTransferError:
             # Without an ETag nothing can prove that the rest will be of the same object.
             if not self._validator:

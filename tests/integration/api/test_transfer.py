@@ -342,6 +342,22 @@ def test_a_length_that_only_the_listing_knows_will_do(store: Store, target: Path
     assert target.read_bytes() == DATA
 
 
+def test_an_answer_without_end_does_not_fill_the_disk(store: Store, target: Path) -> None:
+    store.data = bytes(32 * MIB)
+    store.default = Fault(chunked=True)
+    seen = []
+
+    fails(
+        lambda: transfer(attempts=2).download(
+            Links(store), target, size=MIB, progress=lambda done, total: seen.append(done)
+        ),
+        f"more than the {MIB} bytes",
+    )
+
+    assert max(seen) <= MIB + downloading.BLOCK
+    assert left(target) == []
+
+
 @pytest.mark.parametrize("cut", [None, MIB], ids=["whole", "half"])
 def test_what_nothing_can_prove_to_be_whole_is_refused(store: Store, target: Path, cut: int | None) -> None:
     """No length, no hash, no size in the listing: a connection that breaks looks like the end."""
