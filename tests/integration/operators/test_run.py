@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +17,7 @@ from airflow.exceptions import AirflowFailException, TaskDeferred
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 
 from airflow_provider_cloudhpc import killing
+from airflow_provider_cloudhpc.api.names import mint_folder
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.links import LINK_KEY
 from airflow_provider_cloudhpc.operators.running import CloudHPCSimulationFailedError
@@ -227,14 +227,13 @@ def test_what_a_lost_answer_left_is_taken_by_adopt_and_a_clear_as_the_message_sa
     cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], ending: str, remembers: bool
 ) -> None:
     """A Clear mints another folder; what is adopted is where it is."""
-    at_once(cloudhpc, output=OUT_OF_MEMORY if ending == "out of memory" else "done", times=1)
-    at_once(cloudhpc)
-    cloudhpc.control.fault("late_effect", "POST simulation/add", after=3)
-    made = task(remembers=remembers)
+    cloudhpc.control.fault("reset_before", "POST simulation/add")
+    made = task(remembers=remembers, settle=0)
     with pytest.raises(AirflowFailException, match="set adopt=<its id> and clear this task"):
         made.run()
-    while not cloudhpc.ledger.launches:
-        time.sleep(0.1)
+    own = mint_folder("dag", "manual__1", "run", -1, 2)
+    (number,) = cloudhpc.control.simulation(folder=own, ram="highcpu", pending=0, running=None)  # its effect, late
+    cloudhpc.control.finish(number, "completed", OUT_OF_MEMORY if ending == "out of memory" else "done")
     (late,) = cloudhpc.ledger.launches
     adopting = task(adopt=late.id, remembers=remembers, ram_ladder=["highcpu", "standard"])
     adopting.store, adopting.instance = made.store, made.instance
