@@ -251,7 +251,7 @@ async def run(options: argparse.Namespace, there: Service) -> dict[str, Any]:
         "delay_p50_s": round(statistics.median(delays), 1) if delays else None,
         "delay_p99_s": round(delays[int(0.99 * (len(delays) - 1))], 1) if delays else None,
         "cpu_s": round(cpu, 2),
-        "lag_p99_ms": round(sorted(samples)[int(0.99 * (len(samples) - 1))], 2),
+        "lag_p99_ms": round(sorted(samples)[int(0.99 * (len(samples) - 1))], 2) if samples else None,
         "rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
 
