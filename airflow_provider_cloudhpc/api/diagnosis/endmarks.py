@@ -24,13 +24,11 @@ class Check:
     :param solver: the solver's name
     :param finished: True if it came to its end, False if it did not, None if it ended early on purpose
     :param detail: what was seen, for people
-    :param is_missing: whether it did not finish because the line that its end prints is not there
     """
 
     solver: str
     finished: bool | None
     detail: str
-    is_missing: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Give it as plain data."""
@@ -107,7 +105,7 @@ class FdsMark(EndMark):
             return Check(self.solver, False, f"FDS was stopped before its end: `{self._other_stop}`")
         if self._other_stop:
             return Check(self.solver, None, f"FDS ended before its time, as its input asks: `{self._other_stop}`")
-        return Check(self.solver, False, "FDS started and never printed `STOP: FDS completed successfully`", True)
+        return Check(self.solver, False, "FDS started and never printed `STOP: FDS completed successfully`")
 
 
 class OpenFoamMark(EndMark):
@@ -137,7 +135,7 @@ class OpenFoamMark(EndMark):
             return None
         if self.ended:
             return Check(self.solver, True, f"{self._looping} printed `End`")
-        return Check(self.solver, False, f"{self._looping} started and never printed `End`", True)
+        return Check(self.solver, False, f"{self._looping} started and never printed `End`")
 
 
 class OpenFoamLogMark(OpenFoamMark):
@@ -174,7 +172,7 @@ class CalculixMark(EndMark):
             return None
         if self.ended:
             return Check(self.solver, True, "CalculiX printed `Job finished`")
-        return Check(self.solver, False, "CalculiX started and never printed `Job finished`", True)
+        return Check(self.solver, False, "CalculiX started and never printed `Job finished`")
 
 
 class _ProofMark(EndMark):

@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 MAX_OUTPUT_BYTES = 32_000_000
 #: Pause before a refused call is made again where the service names none, seconds.
 _QUOTA_PAUSE = 60.0
-#: Pause before an output whose end is missing, and nothing else, is read again; seconds.
-END_PAUSE = 10.0
 _DATE = "%Y-%m-%d %H:%M:%S"
 
 
@@ -151,9 +149,6 @@ def examine(
     """
     Read the output of a run that has ended, and judge: one ``GET /simulation/view/{id}``.
 
-    A second one, a moment later, where a COMPLETED run would fail for nothing but an end that is missing: it may have
-    been on its way.
-
     The ending stays as it is where the run is not known to have ended. One whose output could not be read is ``lost``
     if it is to be checked: nothing says that it succeeded.
 
@@ -169,31 +164,18 @@ def examine(
         record = _view(client, ending.simulation_id, int(max_output_bytes), quota_wait, sleep)
     except CloudHPCError as error:
         return Examined(_unread(ending, error, check, page), None, page, "the output could not be read")
-    diagnosis = _diagnose(record)
-    if ending.kind is EndingKind.COMPLETED and diagnosis.only_lacks_its_end:
-        log.info("The output has no end: it is read again in %s.", duration(END_PAUSE))
-        sleep(END_PAUSE)
-        try:
-            record = _view(client, ending.simulation_id, int(max_output_bytes), quota_wait, sleep)
-        except CloudHPCError as error:
-            log.warning("The output could not be read again. %s", error)
-        else:
-            diagnosis = _diagnose(record)
     ending = _completed_by(ending, record)
-    if ending.kind is EndingKind.STOPPED:  # that it did not finish is no finding then, and what ended it is known
-        found = [one for one in diagnosis.findings if one.kind is not Kind.NOT_FINISHED and one.code != "TERMINATED"]
-        diagnosis = replace(diagnosis, findings=tuple(found))
-    return Examined(_judge(ending, diagnosis, check, page), diagnosis, page)
-
-
-def _diagnose(record: Simulation) -> Diagnosis:
-    return diagnose(
+    diagnosis = diagnose(
         record.output,
         script=record.script,
         ram=record.ram,
         complete=record.output_is_whole,
         tail=record.output_tail,
     )
+    if ending.kind is EndingKind.STOPPED:  # that it did not finish is no finding then, and what ended it is known
+        found = [one for one in diagnosis.findings if one.kind is not Kind.NOT_FINISHED and one.code != "TERMINATED"]
+        diagnosis = replace(diagnosis, findings=tuple(found))
+    return Examined(_judge(ending, diagnosis, check, page), diagnosis, page)
 
 
 def _view(

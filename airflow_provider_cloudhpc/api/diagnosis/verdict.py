@@ -144,13 +144,6 @@ class Diagnosis:
         return tuple(f for f in self.findings if f.severity is Severity.ERROR)
 
     @property
-    def only_lacks_its_end(self) -> bool:
-        """Whether it is an error only because the end is missing, which may still have been on its way."""
-        return any(check.is_missing for check in self.checks) and all(
-            error.kind is Kind.NOT_FINISHED for error in self.errors
-        )
-
-    @property
     def main_error(self) -> Finding | None:
         """The error that tells most: what a solver says before what only follows from it; None without any."""
 
