@@ -182,8 +182,8 @@ def upload_folder(
     Pack a folder's content and upload it as ``<folder>/upload.tar.gz``.
 
     :param maybe_there: an earlier try may have sent it
-    :raises CloudHPCValueError: it is no folder, or holds nothing to pack; nothing was sent
-    :raises CloudHPCArchiveError: it holds what cannot be packed, or there is no room to pack it; nothing was sent
+    :raises CloudHPCValueError: it is no folder, or holds nothing to pack or a link that is refused; nothing was sent
+    :raises CloudHPCArchiveError: it holds what cannot be read, or there is no room to pack it; nothing was sent
     :raises CloudHPCTransferError: the archive did not arrive whole
     """
     # It has no name, so that nothing is left of it when the worker is killed.

@@ -50,7 +50,8 @@ def list_case(
     List the files that :func:`pack_folder` would pack, links among them.
 
     :return: path from the folder, with slashes -> size in bytes
-    :raises CloudHPCArchiveError: a link is refused, or a folder could not be read
+    :raises CloudHPCValueError: a link is refused
+    :raises CloudHPCArchiveError: a folder could not be read
     """
     members, _ = list_members(os.path.realpath(os.fsencode(folder)), exclude, include_hidden)
     return {member.name: member.size for member in members if member.kind != tarfile.DIRTYPE}
@@ -110,14 +111,14 @@ def _checked_link(root: bytes, link: Member, packed: set[bytes]) -> Member:
         target = os.path.realpath(posixpath.join(parent, link.link), strict=True)
     except OSError as error:
         what = "leads in a circle" if error.errno == errno.ELOOP else "leads to nothing"
-        raise CloudHPCArchiveError(f"{shown} {what}. Mend it, delete it, or exclude it.") from None
+        raise CloudHPCValueError(f"{shown} {what}. Mend it, delete it, or exclude it.") from None
     if not is_within(target, root):
-        raise CloudHPCArchiveError(
+        raise CloudHPCValueError(
             f"{shown} leaves the folder: what it leads to would not be there on the other machine, and nothing outside "
             "of the folder is sent unasked. Put a copy in its place, or exclude it."
         )
     if os.path.relpath(target, root) not in packed:
-        raise CloudHPCArchiveError(
+        raise CloudHPCValueError(
             f"{shown} leads to something that is hidden or excluded, so it would lead nowhere on the other machine. "
             "Exclude the link too, or pack what it leads to."
         )

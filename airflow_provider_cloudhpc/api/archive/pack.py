@@ -116,8 +116,8 @@ def pack_into(
     :param level: 1 to 3 (smallest); igzip takes about the same time for each, zlib twice as long for 3 as for 1
     :param progress: called with the bytes of content packed and those in all
     :return: the archive's totals
-    :raises CloudHPCValueError: an argument is wrong, or there is nothing to pack
-    :raises CloudHPCArchiveError: a link is refused, a file could not be read, changed or vanished meanwhile
+    :raises CloudHPCValueError: an argument is wrong, a link is refused, or there is nothing to pack
+    :raises CloudHPCArchiveError: a file could not be read, changed or vanished meanwhile
     :raises OSError: the archive could not be written
     """
     root = os.path.realpath(os.fsencode(folder))

@@ -140,6 +140,22 @@ def test_bad_input_fails_before_any_call(
     assert cloudhpc.ledger.count("*") == 0
 
 
+@pytest.mark.parametrize("preflight", ["error", "off"])
+@pytest.mark.parametrize(
+    ("operator", "arguments"),
+    [(CloudHPCUploadFolderOperator, {}), (CloudHPCRunSimulationOperator, {**ADD, "folder": None})],
+)
+def test_a_case_with_a_broken_link_fails_for_good(
+    cloudhpc: CloudHPCEmulator, tmp_path: Path, operator: Any, arguments: dict[str, Any], preflight: str
+) -> None:
+    (tmp_path / "run.sh").write_text("true\n")
+    (tmp_path / "mesh.msh").symlink_to("../nowhere.msh")
+    with pytest.raises(AirflowFailException, match=r"The link 'mesh.msh' .* leads to nothing"):
+        AirflowTask(lambda: operator(task_id="task", source=str(tmp_path), preflight=preflight, **arguments)).run()
+    assert cloudhpc.ledger.count("POST *") == 0
+    assert cloudhpc.ledger.launches == []
+
+
 @pytest.mark.parametrize(
     ("operator", "arguments"),
     [
