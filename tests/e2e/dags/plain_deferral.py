@@ -19,7 +19,7 @@ class Wait(BaseOperator):
     """Defers for some seconds from when it is run; the sensors count from the run's data interval."""
 
     def execute(self, context):
-        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=5)), method_name="resume")
+        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=10)), method_name="resume")
 
     def resume(self, context, event):
         return "resumed"
