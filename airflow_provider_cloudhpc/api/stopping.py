@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError
@@ -12,7 +13,7 @@ from airflow_provider_cloudhpc.api.launch.machine import pauses
 from airflow_provider_cloudhpc.api.lifecycle import ending_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from airflow_provider_cloudhpc.api.client import CloudHPCClient
     from airflow_provider_cloudhpc.api.models import Simulation, StopSignal
@@ -31,20 +32,15 @@ def stop(client: CloudHPCClient, simulation_id: int, signal: StopSignal) -> bool
     :raises CloudHPCError: it did not get through; the message says that the simulation may still bill
     """
     page = client.simulation_page(simulation_id)
-    try:
+    with _failing_as(f"Simulation {simulation_id} was NOT stopped and may be STILL BILLING ({page})."):
         simulation = client.view_simulation_short(simulation_id)
         ending = ending_of(simulation)
         if ending is not None:
             log.info("Nothing to stop: %s", ending.message)
             return False
         client.stop_simulation(simulation_id, signal)
-    except CloudHPCError as error:
-        failure = error
-    else:
-        log.info("Sent %s to simulation %d (%s): %s", signal.value, simulation_id, simulation.status_name, page)
-        return True
-    failure.message = f"Simulation {simulation_id} was NOT stopped and may be STILL BILLING ({page}). {failure.message}"
-    raise failure
+    log.info("Sent %s to simulation %d (%s): %s", signal.value, simulation_id, simulation.status_name, page)
+    return True
 
 
 def stop_all(client: CloudHPCClient, simulation_ids: Sequence[int], signal: StopSignal) -> list[int]:
@@ -119,21 +115,14 @@ def find_settled(
         if pause:
             log.info("No simulation is seen in %s yet; looking again in %.0f s.", where, pause)
             sleep(pause)
-        try:
+        with _failing_as(
+            f"Whatever is active in {where} was NOT stopped and may be STILL BILLING: the account's simulations could "
+            "not be listed."
+        ):
             active = find_active(client, is_wanted)
-            settled = bool(active) or any(is_wanted(one.folder.strip("/")) for one in client.list_simulations())
-        except CloudHPCError as error:
-            failure = error
-            break
-        if settled:
-            return active
-    else:
-        return active
-    failure.message = (
-        f"Whatever is active in {where} was NOT stopped and may be STILL BILLING: the account's simulations could not "
-        f"be listed. {failure.message}"
-    )
-    raise failure
+            if active or any(is_wanted(simulation.folder.strip("/")) for simulation in client.list_simulations()):
+                break
+    return active
 
 
 def wait_until_over(client: CloudHPCClient, simulation_id: int, *, deadline: float, poll_interval: float) -> None:
@@ -145,11 +134,11 @@ def wait_until_over(client: CloudHPCClient, simulation_id: int, *, deadline: flo
     :raises CloudHPCError: it is still active at the deadline, or could not be looked at
     """
     while True:
-        try:
+        with _failing_as(
+            f"Simulation {simulation_id} was sent a stop signal, and whether it is over could not be learned: it may "
+            f"be STILL BILLING ({client.simulation_page(simulation_id)})."
+        ):
             simulation = client.view_simulation_short(simulation_id)
-        except CloudHPCError as error:
-            failure = error
-            break
         ending = ending_of(simulation)
         if ending is not None:
             log.info("%s", ending.message)
@@ -161,8 +150,13 @@ def wait_until_over(client: CloudHPCClient, simulation_id: int, *, deadline: flo
                 "stop='hard' ends it at once and deletes its results."
             )
         time.sleep(min(poll_interval, max(0.0, deadline - time.monotonic())))
-    failure.message = (
-        f"Simulation {simulation_id} was sent a stop signal, and whether it is over could not be learned: it may be "
-        f"STILL BILLING ({client.simulation_page(simulation_id)}). {failure.message}"
-    )
-    raise failure
+
+
+@contextmanager
+def _failing_as(meaning: str) -> Iterator[None]:
+    """Put before the words of an error what it means for the bill."""
+    try:
+        yield
+    except CloudHPCError as error:
+        error.message = f"{meaning} {error.message}"
+        raise

@@ -15,7 +15,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_cloudhpc.emulator.faults import Fault
-from airflow_provider_cloudhpc.emulator.quota import Window
+from airflow_provider_cloudhpc.emulator.quota import Window, check_count
 from airflow_provider_cloudhpc.emulator.settings import CPUS, RAMS, SCRIPTS, Settings
 from airflow_provider_cloudhpc.emulator.simulations import Ending, Plan, Simulation
 from airflow_provider_cloudhpc.emulator.storage import StorageError, check_path
@@ -75,7 +75,7 @@ class Control:
         for name, value, offered in offers:
             if value not in offered:
                 raise ValueError(f"{name} is one of {', '.join(map(str, offered))}; not {value!r}")
-        _from_1(count, "count")
+        check_count(count, "count", 1)
         return [
             self._world.scheduler.launch(
                 owner, cpu=cpu, ram=ram, script=script, folder=folder, mesh=mesh, nopre=nopre, plan=plan
@@ -95,7 +95,7 @@ class Control:
         """
         plan = Plan(pending, running, ending, output, _as_bytes(results))
         if times is not None:
-            _from_1(times, "times")
+            check_count(times, "times", 1)
         if not any(fnmatchcase(offered, _text(script, "script")) for offered in SCRIPTS):
             raise ValueError(f"no script {script!r}; there are: {', '.join(SCRIPTS)}")
         self._world.scheduler.plans.append((plan, times, script))
@@ -273,8 +273,3 @@ def _text(value: str, what: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{what} is text; not {value!r}")
     return value
-
-
-def _from_1(value: int, what: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{what} is a whole number from 1 on; not {value!r}")

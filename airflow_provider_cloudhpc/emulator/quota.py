@@ -57,17 +57,22 @@ class Window:
         self.used(now)
         if kind not in (None, "fixed", "rolling"):
             raise ValueError(f"window is fixed or rolling; not {kind!r}")
-        limit = self.limit if limit is None else _count(limit, "a limit")
+        limit = self.limit if limit is None else check_count(limit, "a limit")
         return Window(self.length, limit, self.kind if kind is None else kind, self._times)  # type: ignore[arg-type]
 
     def emptied(self, now: float, used: int) -> Window:
         """The same rule, and calls that were all made just now."""
-        return Window(self.length, self.limit, self.kind, [now] * _count(used, "a number of calls"))
+        return Window(self.length, self.limit, self.kind, [now] * check_count(used, "a number of calls"))
 
 
-def _count(value: int, what: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{what} is a whole number from 0 on; not {value!r}")
+def check_count(value: int, what: str, least: int = 0) -> int:
+    """
+    Give a number of things back.
+
+    :raises ValueError: where it is none, or below the least
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{what} is a whole number from {least} on; not {value!r}")
     return value
 
 

@@ -151,11 +151,12 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
             if not is_local(source):
                 raise CloudHPCValueError(f"source is {str(source)!r}: a folder on the worker is needed.")
             folder = minted_folder(context) if self.folder is None else check_folder(self.folder)
+            exclude = read_texts(self.exclude, "exclude")
             check_before(
                 self.preflight,
                 source,
                 script=script_of_launches(context) if self.script is None else self.script,
-                exclude=read_texts(self.exclude, "exclude"),
+                exclude=exclude,
                 include_hidden=self.include_hidden,
             )
             client = self.client
@@ -163,7 +164,7 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
                 client,
                 source,
                 folder,
-                exclude=read_texts(self.exclude, "exclude"),
+                exclude=exclude,
                 include_hidden=self.include_hidden,
                 maybe_there=is_retry(context),
             ).to_dict()
