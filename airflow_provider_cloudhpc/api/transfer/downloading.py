@@ -15,7 +15,7 @@ from airflow_provider_cloudhpc.api.errors import CloudHPCTransferError
 from airflow_provider_cloudhpc.api.progress import ProgressCallback, format_bytes
 from airflow_provider_cloudhpc.api.transfer.checksums import Checksum, Kind, hash_of, named_hashes, usable
 from airflow_provider_cloudhpc.api.transfer.stores import Transferred, check_status, object_length, request, store_error
-from airflow_provider_cloudhpc.api.wire.sending import describe
+from airflow_provider_cloudhpc.api.wire.breaks import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

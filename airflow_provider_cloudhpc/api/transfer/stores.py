@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCTransferError
+from airflow_provider_cloudhpc.api.wire.breaks import describe
 from airflow_provider_cloudhpc.api.wire.http import NetworkOptions, masked_queries, new_session
-from airflow_provider_cloudhpc.api.wire.sending import describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

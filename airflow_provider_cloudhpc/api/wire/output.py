@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCConnectionError
-from airflow_provider_cloudhpc.api.wire.sending import describe
+from airflow_provider_cloudhpc.api.wire.breaks import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -83,6 +83,8 @@ class Fault:
     unframed: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     before: Callable[[], object] | None = None
+    #: Called when the body of a PUT is here.
+    taken: Callable[[], object] | None = None
 
 
 class Store:
@@ -145,6 +147,8 @@ class Handler(BaseHTTPRequestHandler):
                 return
             body += got
         self.store.seen[-1].body = body
+        if fault.taken:
+            fault.taken()
         if fault.status is None or fault.status < 300:
             if fault.flip is not None:
                 body = flipped(body, fault.flip)

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import logging
 import os
 import random
+import socket
 import ssl
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -787,6 +789,40 @@ def secure(tls: ssl.SSLContext) -> Iterator[Store]:
     with running_store(tls) as running:
         running.data = DATA
         yield running
+
+
+def _corked(store: Store) -> bool:
+    """Say whether the client's connection to a store holds back segments that are not full."""
+    port = urlsplit(store.url).port
+    (connection,) = (
+        found
+        for found in gc.get_objects()
+        if isinstance(found, ssl.SSLSocket)
+        and not found.server_side
+        and found.fileno() >= 0
+        and found.getpeername()[1] == port
+    )
+    return bool(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="only Linux holds back segments that are not full")
+def test_tls_records_share_segments_until_the_end(secure: Store, ca_bundle: Path, source: FileSource) -> None:
+    """A segment for each of TLS's records would be one for each 16 KiB; the last one must not wait for more."""
+    states: list[bool] = []
+
+    def until_released() -> None:
+        deadline = time.monotonic() + 10
+        while _corked(secure) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        states.append(_corked(secure))
+
+    secure.faults = [Fault(taken=until_released)]
+
+    transfer(ca_bundle=str(ca_bundle)).upload(
+        Links(secure), source, progress=lambda done, total: states.append(_corked(secure))
+    )
+
+    assert (states[0], set(states[1:-1]), states[-1]) == (False, {True}, False)
 
 
 def test_a_private_authority(secure: Store, ca_bundle: Path, target: Path, source: FileSource) -> None:
