@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
-from importlib.metadata import entry_points
+import tomllib
+from importlib.metadata import entry_points, packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ import airflow_provider_cloudhpc
 from airflow_provider_cloudhpc import get_provider_info
 
 SCHEMAS = Path(airflow.__file__).parent
+PACKAGE = Path(airflow_provider_cloudhpc.__file__).parent
 NAME = "airflow-provider-cloudhpc"
 
 
@@ -77,7 +81,34 @@ def test_the_entry_points() -> None:
 
 
 def test_it_says_that_it_is_typed() -> None:
-    assert (Path(airflow_provider_cloudhpc.__file__).parent / "py.typed").is_file()
+    assert (PACKAGE / "py.typed").is_file()
+
+
+def test_what_it_imports_is_declared() -> None:
+    """A package that only comes along with another has whatever version that other is content with."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    declared = {
+        re.split(r"[^\w.-]", requirement)[0]
+        for group in (project["dependencies"], *project["optional-dependencies"].values())
+        for requirement in group
+    }
+    by_module = packages_distributions()
+    for path in set(PACKAGE.rglob("*.py")) - {PACKAGE / "emulator" / "pytest_plugin.py"}:
+        for name in imported_at_once(ast.parse(path.read_text())) - {PACKAGE.name, *sys.stdlib_module_names}:
+            assert {*by_module.get(name, ()), name.replace("_", "-")} & declared, f"{path}: {name}"
+
+
+def imported_at_once(node: ast.AST) -> set[str]:
+    """Names of the packages that are imported with a module: not those in functions, nor for types alone."""
+    found = set()
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in child.names}
+        elif isinstance(child, ast.ImportFrom):
+            found.add((child.module or "").partition(".")[0])
+        elif isinstance(child, ast.Try):
+            found |= imported_at_once(child)
+    return found
 
 
 @pytest.fixture(scope="module")
