@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cloudhpc.api.errors import (
     CloudHPCAuthError,
     CloudHPCError,
-    CloudHPCNotFoundError,
     CloudHPCQuotaError,
+    CloudHPCRefusedError,
 )
 from airflow_provider_cloudhpc.api.models import Simulation, SimulationStatus, status_name
 
@@ -128,6 +128,16 @@ def ending_of(simulation: Simulation) -> Ending | None:
     return Ending(
         kind, simulation.id, f"Simulation {simulation.id} {said}{f' ({known})' if known else ''}.", simulation
     )
+
+
+def is_said(error: CloudHPCError) -> bool:
+    """Whether the service itself said no, or answered with something else than what it was asked for."""
+    return isinstance(error, CloudHPCRefusedError) or (error.status == 200 and not error.transient)
+
+
+def is_outage(error: CloudHPCError) -> bool:
+    """Whether no answer of the service came: nothing, a server error, or what a proxy or a login page says for it."""
+    return not is_said(error) and (error.transient or error.status is not None)
 
 
 def duration(seconds: float) -> str:
@@ -266,14 +276,14 @@ class Watch:
             return expired
         if isinstance(error, CloudHPCQuotaError):
             return None  # the service is there, and says when to come back
-        if isinstance(error, CloudHPCAuthError | CloudHPCNotFoundError):
-            # Both come wrongly now and then: once is no proof.
+        if is_said(error):
+            # It comes wrongly now and then: once is no proof.
             if self._doubt is None:
                 self._doubt, self._doubted = error, now
                 self.tell(f"{error} Looking again in {CONFIRM_AFTER:.0f} s.")
                 return None
             return self._lost(error, now) if now - self._doubted >= CONFIRM_AFTER else None
-        if error.transient and now - self._answered < self._patience:
+        if is_outage(error) and now - self._answered < self._patience:
             if self._complaints.is_due(now):
                 self.tell(f"{error} Going on: the simulation does not depend on this connection.")
             return None

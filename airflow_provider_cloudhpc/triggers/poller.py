@@ -22,7 +22,7 @@ from airflow_provider_cloudhpc.api.errors import (
     CloudHPCError,
     CloudHPCQuotaError,
 )
-from airflow_provider_cloudhpc.api.lifecycle import duration, moment
+from airflow_provider_cloudhpc.api.lifecycle import duration, is_outage, is_said, moment
 from airflow_provider_cloudhpc.api.waiting.board import Board, ListPage
 from airflow_provider_cloudhpc.api.waiting.following import MOST_FOLLOWED
 from airflow_provider_cloudhpc.api.waiting.pacing import HOUR, MIN_INTERVAL, Pace, backoff
@@ -183,7 +183,7 @@ class Poller:
         try:
             await self._call(self._account.client.view_simulation_short, wait.simulation_id)
         except CloudHPCError as error:
-            if error.transient or isinstance(error, CloudHPCAuthError | CloudHPCQuotaError):
+            if is_outage(error) or isinstance(error, CloudHPCAuthError | CloudHPCQuotaError):
                 await self._failed(error)
             else:
                 self.room.missed(error, [wait])
@@ -227,10 +227,14 @@ class Poller:
         except CloudHPCError as error:
             if isinstance(ask, ListPage):
                 self._listing_failures += 1
-                if not error.transient or self._listing_failures >= LISTING_FAILURES:
+                if self._listing_failures >= LISTING_FAILURES:
                     self._board.distrust(ask.listing, self._clock.time())
+                if is_said(error):  # of the listing: it says nothing about any simulation
+                    raise CloudHPCAnswerError(
+                        error.message, transient=True, status=error.status, method=error.method, endpoint=error.endpoint
+                    ) from None
                 raise
-            if error.transient:
+            if is_outage(error):
                 raise
             self.room.missed(error, [wait for wait in self.room.waits if wait.simulation_id == ask.simulation_id])
             return []
@@ -296,7 +300,7 @@ class Poller:
             self.room.refused(f"{error} All waits of this account pause until {moment(until)}.")
         elif isinstance(error, CloudHPCAuthError):
             await self._reread(self)
-        elif error.transient:
+        else:
             self._failures += 1
             # What a proxy on the way asks for may be absurd.
             asked = min(getattr(error, "retry_after", None) or 0.0, HOUR)

@@ -45,6 +45,7 @@ ENDINGS: dict[str, tuple[type[Exception] | None, str]] = {
     "connection lost": (CloudHPCLostSightError, "This says nothing about the simulation itself"),
     "output lost": (CloudHPCLostSightError, "whether its solver succeeded is NOT known"),
     "connection lost and back": (None, ""),
+    "captive portal and back": (None, ""),
     "unknown status": (AirflowSensorTimeout, "was UNKNOWN(35)"),
     "record gone": (CloudHPCLostSightError, "Lost sight of simulation"),
     "key revoked": (CloudHPCLostSightError, "Lost sight of simulation"),
@@ -102,9 +103,14 @@ def arrange(cloud: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterato
         connect(monkeypatch, cloud)
         cloud.control.finish(number, "completed", "done")
 
+    def come_between(number: int) -> None:
+        cloud.control.fault("html", "GET /simulation/*-short/*", times=2, status=403)
+        cloud.control.finish(number, "completed", "done")
+
     #: What happens while the wait goes on.
     later: dict[str, tuple[Callable[[int], Any], dict[str, Any]]] = {
         "key rotated": (rotate, {}),
+        "captive portal and back": (come_between, {}),
         "key revoked": (lambda number: cloud.control.fault("unauthorized", times=None), {}),
         "record gone": (lambda number: cloud.control.fault("forbidden", "GET /simulation/*", times=None), {}),
         "connection lost": (

@@ -266,10 +266,10 @@ class Pace:
         """
         Take in that a call was refused for quota.
 
-        :return: when to call again at the earliest: as the service says, else after a pause that grows
+        :return: when to call again at the earliest: as the service says, within a day; else after a pause that grows
         """
         if error.retry_after is not None:
-            pause = error.retry_after
+            pause = min(error.retry_after, DAY)  # no counter is longer, and what a proxy asks for may be absurd
             # The service knows better than our sums when calls are free again.
             for window in self._windows:
                 window.forget_used()

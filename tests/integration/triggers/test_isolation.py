@@ -117,3 +117,55 @@ def test_a_record_whose_every_look_breaks_loses_sight_of_no_other(service, run, 
     assert waits.ending(broken).kind is EndingKind.LOST
     assert {waits.ending(number).kind for number in others} == {EndingKind.COMPLETED}
     assert max(waits.ended_at[number] for number in others) - service.ledger.launches[0].time < 3.2 * 3600
+
+
+@pytest.mark.parametrize("count", [1, 30])
+@pytest.mark.parametrize("status", [302, 403, 404])
+def test_a_page_of_something_else_between_is_an_outage_and_no_answer(service, run, count, status):
+    service.control.set_quota(500)
+    simulations = service.control.simulation(count=count, pending=1, running=3000)
+
+    async def story(waits):
+        for number in simulations:
+            await waits.begin(number)
+        await waits.advance(100)
+        portal = service.control.fault("html", times=None, status=status)
+        before = waits.calls()
+        await waits.advance(1200)
+        assert waits.calls() - before < 10
+        service.control.clear_faults(portal)
+        await waits.advance(3000)
+
+    waits = run(story)
+    assert {waits.ending(number).kind for number in simulations} == {EndingKind.COMPLETED}
+
+
+def test_what_a_listing_cannot_give_says_nothing_about_a_simulation(service, run):
+    service.control.set_quota(500)
+    simulations = service.control.simulation(count=30, pending=1, running=3000)
+
+    async def story(waits):
+        for number in simulations:
+            await waits.begin(number)
+        await waits.advance(100)
+        service.control.fault("forbidden", "GET /simulation/index-short/*", times=None)
+        await waits.advance(6000)
+
+    waits = run(story)
+    assert {waits.ending(number).kind for number in simulations} == {EndingKind.COMPLETED}
+    assert not any(call.status == 429 for call in service.ledger.calls)
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_nobody_is_sent_away_for_longer_than_a_day(service, run, count):
+    simulations = service.control.simulation(count=count, pending=1, running=3000)
+
+    async def story(waits):
+        for number in simulations:
+            await waits.begin(number)
+        await waits.advance(100)
+        service.control.fault("rate_limit", retry_after=1e15)
+        await waits.advance(1.2 * 86400)
+
+    waits = run(story)
+    assert {waits.ending(number).kind for number in simulations} == {EndingKind.COMPLETED}

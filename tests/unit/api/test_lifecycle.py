@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_cloudhpc.api.errors import (
+    CloudHPCAnswerError,
     CloudHPCAuthError,
     CloudHPCConnectionError,
     CloudHPCNotFoundError,
     CloudHPCQuotaError,
+    CloudHPCRefusedError,
+    CloudHPCValueError,
 )
 from airflow_provider_cloudhpc.api.lifecycle import CONFIRM_AFTER, Ending, EndingKind, Watch, duration, ending_of
 from airflow_provider_cloudhpc.api.models import Simulation, SimulationStatus
@@ -118,7 +121,15 @@ def test_a_bare_machine_is_not_waited_for_by_accident() -> None:
     assert Story(endless_allowed=True).sees(RUNNING, 1, script="ubuntu-2404-static") is None
 
 
-@pytest.mark.parametrize("error", [CloudHPCAuthError("The key is wrong."), CloudHPCNotFoundError("Gone.")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        CloudHPCAuthError("The key is wrong."),
+        CloudHPCNotFoundError("Gone."),
+        CloudHPCRefusedError("Not yours.", status=403),
+        CloudHPCAnswerError("That is no record.", status=200),
+    ],
+)
 def test_once_is_no_proof_and_twice_a_minute_apart_is(error: Exception) -> None:
     story = Story()
     story.sees(RUNNING, 0)
@@ -149,6 +160,22 @@ def test_a_lost_connection_is_outlived_up_to_the_patience() -> None:
     assert ending is not None
     assert ending.kind is EndingKind.LOST
     assert "This says nothing about the simulation itself" in ending.message
+
+
+def test_a_page_of_something_else_is_outlived_up_to_the_patience() -> None:
+    story = Story(patience=1000)
+    story.sees(RUNNING, 0)
+    page = CloudHPCAnswerError("Not the API answered.", status=404)
+    assert [story.watch.missed(page, now) for now in (10, 70, 999)] == [None] * 3
+    ending = story.watch.missed(page, 1000)
+    assert ending is not None
+    assert ending.kind is EndingKind.LOST
+
+
+def test_a_connection_that_cannot_be_used_is_not_waited_for() -> None:
+    ending = Story().watch.missed(CloudHPCValueError("The API key is empty."), 1)
+    assert ending is not None
+    assert ending.kind is EndingKind.LOST
 
 
 def test_the_quota_never_ends_a_wait() -> None:
