@@ -118,16 +118,26 @@ class OpenFoamMark(EndMark):
         super().__init__(script)
         self._program = b""
         self._looping = ""
+        #: How many programs began while one looped: theirs are the next ends.
+        self._others = 0
 
     def see(self, line: bytes, number: int) -> None:
         """Take in the next line."""
         if line.startswith(b"Exec   :"):
             self._program = line[8:].split()[0][:60] if line[8:].split() else b""
+            self._others += 1
         elif line == b"Starting time loop":
             self._begin(number)
             self._looping = self._program.decode("latin-1") or "the solver"
-        elif (line == b"End" or line.startswith(b"End: ")) and self.begun and not self.ended:  # foamToVTK adds its time
-            self.ended = number
+        elif line == b"End" or line.startswith(b"End: "):  # foamToVTK adds its time
+            if self._others:
+                self._others -= 1
+            elif self.begun and not self.ended:
+                self.ended = number
+
+    def _begin(self, number: int) -> None:
+        super()._begin(number)
+        self._others = 0
 
     def check(self, last: Sequence[bytes]) -> Check | None:
         """Tell how the last program that looped over time ended."""
@@ -212,6 +222,10 @@ class PythonMark(EndMark):
     solver = "Python"
     words = (b"traceback",)
     _EXCEPTION = re.compile(rb"[A-Za-z_][\w.]{0,200}(?:Error|Exception|Interrupt|Exit)(?::|$)")
+    #: What is an exception where it stands right behind a frame; of the frame's code a line is shown, and marks in it.
+    _NAME = re.compile(rb"(?:(?:[A-Za-z_]\w*\.)+[A-Za-z_]|[A-Z])\w*(?::|$)")
+    _FRAME = re.compile(rb"File \".*\", line \d+")
+    _MARKS = re.compile(rb"[~^ ]+")
 
     def see(self, line: bytes, number: int) -> None:
         """Take in the next line."""
@@ -220,11 +234,16 @@ class PythonMark(EndMark):
 
     def check(self, last: Sequence[bytes]) -> Check | None:
         """Tell of an exception that nothing followed but the platform's own lines."""
-        said = next((line for line in reversed(last) if not line.startswith(b"@@@")), b"")
-        if not self.begun or not self._EXCEPTION.match(said):
+        *before, said = [b"", *(line for line in last if not line.startswith(b"@@@"))]
+        if not self.begun or not (self._EXCEPTION.match(said) or (self._NAME.match(said) and self._ends(before))):
             return None
         said_text = said[:120].decode("latin-1")
         return Check(self.solver, False, f"a Python script ended with an exception: {said_text}")
+
+    def _ends(self, lines: Sequence[bytes]) -> bool:
+        """Whether lines end with a frame of a traceback."""
+        *_, first, second = [b"", b"", *(line for line in lines if not self._MARKS.fullmatch(line))]
+        return bool(self._FRAME.match(second) or (self._FRAME.match(first) and not self._NAME.match(second)))
 
 
 #: The marks that are looked for in every output.

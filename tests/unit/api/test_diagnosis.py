@@ -207,6 +207,47 @@ def test_a_solver_that_says_so_has_succeeded(text: str, solver: str) -> None:
     assert diagnose("begin\n@@@ END\n").summary == "no error found (nor a line that proves success)"
 
 
+SOLVER = "Exec   : icoFoam\n\nStarting time loop\n\nTime = 0.005\n"
+TOOL = "Exec   : foamToVTK -latestTime\nTime: 0.005\nEnd: 0.02 s, 139820 kB (peak)\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "finished"),
+    [
+        (SOLVER + TOOL, False),  # the solver was killed without a word
+        (SOLVER + TOOL + TOOL, False),
+        (SOLVER + "End\n" + TOOL, True),
+        (SOLVER + TOOL + "Time = 0.01\n\nEnd\n", True),  # the solver itself has called the tool
+        (SOLVER + SOLVER + "End\n", True),  # the machine was restarted
+        (SOLVER + "End\n" + SOLVER + TOOL, False),
+    ],
+)
+def test_the_end_of_another_openfoam_program_is_not_the_solver_s(text: str, finished: bool) -> None:
+    result = diagnose(text, script="openFoam-v2406")
+    assert result.finished is finished
+    assert [found.code for found in result.errors] == ([] if finished else ["NOT_FINISHED"])
+
+
+@pytest.mark.parametrize(
+    "exception",
+    [
+        "zipfile.BadZipFile: File is not a zip file",
+        "concurrent.futures.process.BrokenProcessPool: A process in the process pool was terminated abruptly",
+        "subprocess.TimeoutExpired: Command '['./solver']' timed out after 60 seconds",
+        "socket.timeout: timed out",
+        "StopIteration",
+        "Diverged: the residual is 1e+30",
+    ],
+)
+@pytest.mark.parametrize("code", ["", "    main()\n", "    main()\n    ~~~~^^\n"])
+def test_an_exception_is_known_by_where_it_stands_whatever_its_name(exception: str, code: str) -> None:
+    trace = f'Traceback (most recent call last):\n  File "run.py", line 3, in <module>\n{code}'
+    result = diagnose(f"step 1\n{trace}{exception}\n@@@ END\n", script="custom-script")
+    assert f"a Python script ended with an exception: {exception}" in result.summary
+    for last in ("Done", "Result: 1.5", "going on"):
+        assert diagnose(f"{trace}{exception}\n{last}\n@@@ END\n", script="custom-script").severity is None, last
+
+
 def test_an_uncaught_python_exception_is_a_failure() -> None:
     text = 'Traceback (most recent call last):\n  File "run.py", line 3, in <module>\nValueError: singular matrix\n'
     result = diagnose(text + "@@@ END\n", script="custom-script")
