@@ -162,6 +162,8 @@ class Transfer:
             with response:
                 check_status(response, "PUT")
                 headers = response.headers
+        if body.sent != size:
+            raise store_error("The store answered before it had all bytes.", "PUT", transient=True)
         with _source_errors():
             after = source.stamp()
         if after != before:
@@ -248,21 +250,21 @@ class _Body:
     def __init__(self, file: BinaryIO, size: int, progress: ProgressCallback) -> None:
         self.checksum = Checksum(cheapest())
         self._file, self._size, self._progress = file, size, progress
-        self._sent = 0
+        self.sent = 0
 
     def __len__(self) -> int:
         return self._size
 
     def read(self, amount: int = -1) -> bytes:
         """Give the next bytes, never more than were announced."""
-        left = self._size - self._sent
+        left = self._size - self.sent
         with _source_errors():
             block = self._file.read(left if amount < 0 else min(amount, left))
         if left and not block:
             raise _changed()
         self.checksum.update(block)
-        self._sent += len(block)
-        self._progress(self._sent, self._size)
+        self.sent += len(block)
+        self._progress(self.sent, self._size)
         return block
 
 

@@ -9,8 +9,10 @@ logs of a signed URL has no query.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
+import os
 import socket
 import ssl
 import threading
@@ -140,7 +142,11 @@ class _Watched:
         flight.begun = True
         if len(data) == SOCKET_BLOCK:
             self._cork(True)
-        super().send(data)  # type: ignore[misc]
+        try:
+            super().send(data)  # type: ignore[misc]
+        except ssl.SSLEOFError as error:
+            # As without TLS, which urllib3 knows: the other side has left, perhaps after an answer that can be read.
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from error
 
     def getresponse(self) -> Any:
         self._cork(False)  # what is left leaves now

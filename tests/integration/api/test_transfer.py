@@ -641,7 +641,13 @@ UPLOAD_FLAWS = {
 }
 
 
-TLS_UPLOAD_FLAWS = ["reset at once", "reset in the middle", "end in the middle", "reset before the answer"]
+TLS_UPLOAD_FLAWS = [
+    "reset at once",
+    "reset in the middle",
+    "end in the middle",
+    "reset before the answer",
+    "expired, told before the body",
+]
 
 
 @pytest.mark.parametrize(
@@ -663,6 +669,28 @@ def test_an_upload_is_sent_again_whole_with_a_new_link(
     assert links.given == len(store.seen) == len(UPLOAD_FLAWS[name]) + 1
     assert caplog.text.count("Trying again") == len(UPLOAD_FLAWS[name])
     assert "5ecret" not in caplog.text
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    ("fault", "match"),
+    [
+        (Fault(status=403, early=True), "refused the signed URL with HTTP 403"),
+        (Fault(status=413, early=True), "HTTP 413"),
+        (Fault(early=True, hashes=""), "answered before it had all bytes"),
+        (Fault(cut=2 * MIB, reset=False), "closed without an answer|reset by peer"),
+    ],
+    ids=["403", "413", "200", "none"],
+)
+def test_who_closes_amid_an_upload_is_understood(
+    served: Store, ca_bundle: Path, tmp_path: Path, fault: Fault, match: str
+) -> None:
+    """More than the sockets' buffers hold, so that the client still sends when the other side has gone."""
+    path = tmp_path / "large"
+    path.write_bytes(bytes(24 * MIB))
+    served.default = fault
+
+    fails(lambda: transfer(attempts=2, ca_bundle=str(ca_bundle)).upload(Links(served), FileSource(path)), match)
 
 
 @pytest.mark.parametrize(
