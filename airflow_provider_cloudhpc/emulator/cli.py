@@ -61,7 +61,7 @@ def _directory(value: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    Serve until SIGINT or SIGTERM.
+    Serve until SIGINT, SIGTERM or SIGHUP.
 
     :param arguments: of the command line, default ``sys.argv``
     :return: exit code: 0, 2 where the arguments or the extra are wrong, 3 where a port is taken
@@ -81,11 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         emulator = CloudHPCEmulator(
             options.port, store_port=options.store_port, host=options.host, allowed_hosts=options.allow_host,
             api_key=options.api_key, data_dir=options.data_dir, clock_speed=options.clock_speed,
+            hourly_limit=options.hourly_limit, daily_limit=options.daily_limit,
         )  # fmt: skip
     except ValueError as error:
         parser.error(str(error))
     done = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it outlives its terminal
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         signal.signal(number, lambda *_: done.set())
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -95,7 +99,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cloudhpc-emulator: {error.strerror or error}", file=sys.stderr)
         return _EXIT_PORT
     try:
-        emulator.control.set_quota(options.hourly_limit, options.daily_limit)
         for warning in caught:
             print(f"WARNING: {warning.message}", file=sys.stderr)
         print(f"cloudHPC emulator at   {emulator.url}")

@@ -127,7 +127,7 @@ class Control:
     def _simulation(self, id_: int) -> Simulation:
         try:
             return self._world.scheduler.all[int(id_)]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise ValueError(f"no simulation {id_!r}") from None
 
     # -- faults and quirks
@@ -215,7 +215,7 @@ class Control:
 
     def read(self, path: str, *, user: str | None = None) -> bytes:
         """A stored file's bytes."""
-        node = self._world.storage(self._world.accounts.get(user).name).find(path)
+        node = self._world.storage(self._world.accounts.get(user).name).find(_path(path, "path"))
         if node is None or node.blob is None:
             raise ValueError(f"no file {path!r}")
         return node.blob.path.read_bytes()

@@ -25,6 +25,7 @@ from airflow_provider_cloudhpc.emulator.clock import VirtualClock
 from airflow_provider_cloudhpc.emulator.control import Control
 from airflow_provider_cloudhpc.emulator.endpoints import API_PREFIX
 from airflow_provider_cloudhpc.emulator.ledger import Ledger
+from airflow_provider_cloudhpc.emulator.quota import check_count
 from airflow_provider_cloudhpc.emulator.settings import Settings
 from airflow_provider_cloudhpc.emulator.solvers import Limits
 from airflow_provider_cloudhpc.emulator.transport import KnownTransportProtocol
@@ -43,6 +44,8 @@ class CloudHPCEmulator:
     :param allowed_hosts: host names that requests may be for, besides loopback and ``host``
     :param api_key: key of the default user, default random
     :param clock_speed: virtual seconds per real second, default 1
+    :param hourly_limit: API calls an hour of the default user, default 500; 0: unlimited
+    :param daily_limit: API calls a day, default 0: unlimited
     :param data_dir: directory in which the stored files live as long as it runs, default the system's for temporary
         files; it needs the room
     :param limits: what a solver that really runs may use
@@ -60,6 +63,8 @@ class CloudHPCEmulator:
         allowed_hosts: Iterable[str] = (),
         api_key: str | None = None,
         clock_speed: float = 1.0,
+        hourly_limit: int = 500,
+        daily_limit: int = 0,
         data_dir: Path | str | None = None,
         limits: Limits | None = None,
         **settings: Any,
@@ -68,6 +73,7 @@ class CloudHPCEmulator:
         self._host = host
         self._allowed_hosts = (host, *allowed_hosts)
         self._api_key, self._clock_speed = api_key, clock_speed
+        self._call_limits = check_count(hourly_limit, "a limit"), check_count(daily_limit, "a limit")
         self._data_dir = data_dir
         self._limits = limits or Limits()
         self._settings = Settings(**settings)
@@ -98,7 +104,9 @@ class CloudHPCEmulator:
             self._directory.rmdir()
             raise
         self.port, self.store_port = (sock.getsockname()[1] for sock in sockets)
-        self._world = World(self._directory, self._settings, self._limits, self._api_key, self._clock_speed)
+        self._world = World(
+            self._directory, self._settings, self._limits, self._api_key, self._clock_speed, *self._call_limits
+        )
         self._control = Control(self._world)
         config = uvicorn.Config(
             cast(Any, build(self._world, self._control, self.store_port, self._allowed_hosts)),

@@ -36,14 +36,18 @@ class World:
     :param limits: what a solver that really runs may use
     :param api_key: key of the default user, default random
     :param clock_speed: virtual seconds per real second
+    :param hourly_limit: API calls an hour of the default user, 0 = unlimited; a reset goes back to it
+    :param daily_limit: the same of a day
     """
 
     def __init__(
-        self, directory: Path, settings: Settings, limits: Limits, api_key: str | None, clock_speed: float
-    ) -> None:
+        self, directory: Path, settings: Settings, limits: Limits, api_key: str | None, clock_speed: float,
+        hourly_limit: int, daily_limit: int,
+    ) -> None:  # fmt: skip
         self._initial = Settings(**vars(settings))
         self.clock = VirtualClock(clock_speed)
         self._speed = clock_speed
+        self._call_limits = hourly_limit, daily_limit
         self.agenda = Agenda(self.clock)
         self.blobs = BlobStore(directory / "blobs")
         self.scheduler = Scheduler(self, directory / "runs", limits)
@@ -56,7 +60,8 @@ class World:
     def _start(self, api_key: str | None) -> None:
         self.settings = Settings(**vars(self._initial))
         self.accounts = Accounts()
-        self.accounts.add("default", api_key)
+        quota = self.accounts.add("default", api_key).quota
+        quota.hourly.limit, quota.daily.limit = self._call_limits
         self.ledger = Ledger()
         self.faults = FaultBook()
         self._storages: dict[str, Storage] = {}

@@ -67,12 +67,14 @@ def router(world: World) -> APIRouter:
     def overview_values() -> dict[str, Any]:
         now = world.clock.now()
         every = list(world.scheduler.all.values())
+        # The newest, and whatever bills however old it is.
+        shown = sorted(every, key=lambda s: (s.status.active, s.id))[-_SHOWN:]
         calls = [call for call in world.ledger.calls if call.surface in ("api", "store")][-30:]
         return {
             "now": now,
             "speed": world.clock.speed,
             "users": [(user, _quota(user, now)) for user in world.accounts],
-            "simulations": [(s, s.bill(now)) for s in every[: -_SHOWN - 1 : -1]],
+            "simulations": [(s, s.bill(now)) for s in sorted(shown, key=lambda s: -s.id)],
             "hidden": max(0, len(every) - _SHOWN),
             "active": sum(s.status.active for s in every),
             "total": len(every),

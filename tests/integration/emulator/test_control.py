@@ -174,6 +174,18 @@ def test_reset_forgets_all_but_the_key(desk: Desk, emulator: CloudHPCEmulator, a
     desk("add_user", name="other")  # there is none of that name any more
 
 
+def test_reset_goes_back_to_the_limits_of_the_start() -> None:
+    """Else a test that resets a busy account's emulator would go on with another account's calls."""
+    with CloudHPCEmulator(hourly_limit=7, daily_limit=0) as emulator:
+        emulator.control.set_quota(0, 9)
+        for expected in (("0", "9"), ("7", "0")):
+            headers = requests.get(
+                f"{emulator.api_url}/simulation/view-cpu", headers={"X-API-key": emulator.api_key}, timeout=TIMEOUT
+            ).headers
+            assert (headers["X-RateLimit-Hourly-Limit"], headers["X-RateLimit-Daily-Limit"]) == expected
+            emulator.control.reset()
+
+
 def test_reset_gives_a_revoked_key_back(desk: Desk, emulator: CloudHPCEmulator, api: Api) -> None:
     """Else a test that revokes it would spoil those after it, which have it in their connection."""
     desk("revoke_key")
@@ -248,6 +260,7 @@ def test_time_ends_with_its_dates() -> None:
         ("advance", {"id": 77}, "no simulation 77"),
         ("advance", {"id": "last"}, "no simulation 'last'"),
         ("advance", {"id": None}, "no simulation None"),
+        ("advance", {"id": float("inf")}, "no simulation inf"),
         ("finish", {"id": "{simulation}", "output": 5}, "output is text; not 5"),
         ("settings", {"colour": "red"}, "no setting colour; there are:"),
         ("add_user", {"name": "default"}, "exists already"),
@@ -265,6 +278,7 @@ def test_time_ends_with_its_dates() -> None:
         ("file", {"path": "/"}, "path is empty"),
         ("file", {"path": 5}, "path is text; not 5"),
         ("read", {"path": "nowhere"}, "no file 'nowhere'"),
+        ("read", {"path": 5}, "path is text; not 5"),
         ("faults", [], "must be a JSON object"),
         ("simulation", {"ram": "huge"}, "ram is one of highcpu, standard"),
         ("simulation", {"cpu": 3}, "cpu is one of 1, 2, 4"),

@@ -99,6 +99,8 @@ def test_more_than_loopback_is_warned_of() -> None:
         ("clock_speed", -1, "clock speed -1 is negative"),
         ("clock_speed", float("nan"), "clock speed nan is no speed"),
         ("api_key", "a key", "a key is made of ASCII letters, digits and punctuation, without spaces"),
+        ("hourly_limit", -1, "a limit is a whole number from 0 on; not -1"),
+        ("daily_limit", 1.5, "a limit is a whole number from 0 on; not 1.5"),
     ],
 )
 def test_a_knob_that_there_is_not(knob: str, value: Any, words: str) -> None:
@@ -178,6 +180,15 @@ def test_the_pages_tell_what_the_status_does_not(emulator: CloudHPCEmulator) -> 
     overview = requests.get(emulator.url, timeout=10).text
     assert overview.count("error in output") == 1
     assert ("restarts: 1" in overview, "<td>other</td>" in overview, "7 of 70" in overview) == (True, True, True)
+
+
+def test_the_overview_hides_none_that_bills(emulator: CloudHPCEmulator) -> None:
+    """However many have come and gone since it was launched."""
+    (forgotten,) = emulator.control.simulation(pending=0, running=None)
+    ended = emulator.control.simulation(count=60, pending=0, running=0)
+    overview = requests.get(emulator.url, timeout=10).text
+    shown = [id_ for id_ in (forgotten, *ended) if f"/en/simulation/view/{id_}" in overview]
+    assert (shown, "and 11 older ones" in overview) == ([forgotten, *ended[11:]], True)
 
 
 def test_headers_are_spelled_as_they_are_documented(emulator: CloudHPCEmulator) -> None:
@@ -299,7 +310,7 @@ def test_a_command_line_that_cannot_be(capsys: pytest.CaptureFixture[str], optio
     assert (left.value.code, words in capsys.readouterr().err) == (2, True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_command_serves_until_a_signal_and_leaves_nothing(tmp_path: Path, number: int) -> None:
     command = [*COMMAND, "--port", "0", "--api-key", "k", "--data-dir", str(tmp_path), "--hourly-limit", "7"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
