@@ -8,7 +8,7 @@ import contextlib
 import contextvars
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError
@@ -31,6 +31,16 @@ if TYPE_CHECKING:
 RESTART_AFTER = 60.0
 #: Stops that are being sent: the loop itself keeps no reference to them.
 _STOPPING: set[asyncio.Task[None]] = set()
+
+
+def _deferral_known_after() -> float:
+    """
+    Give the seconds after which Airflow's scheduler surely knows that a task was deferred.
+
+    From Airflow 3 on the process beside a task looks so often whether it ended. A task that is back before that is
+    failed by the scheduler ("finished with state success, but the task instance's state attribute is queued").
+    """
+    return 1.2 * float(conf.getfloat("workers", "min_heartbeat_interval", fallback=0.0))
 
 
 class CloudHPCSimulationTrigger(BaseTrigger):
@@ -112,23 +122,30 @@ class CloudHPCSimulationTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield the one event."""
+        clock = current_pollers().clock
+        earliest = clock.time() + _deferral_known_after()
         try:
-            ending = await self._wait()
+            ending = await self._look()
+            await clock.pause(earliest - clock.time(), asyncio.Event())
         except asyncio.CancelledError:
             # Before Airflow 3.3 a killed task is told by nothing else; a triggerer that ends looks the same.
             if not hasattr(BaseTrigger, "on_kill"):
                 await self._shielded_stop()
             raise
+        yield TriggerEvent(ending.to_dict())  # type: ignore[no-untyped-call]
+
+    async def _look(self) -> Ending:
+        try:
+            return await self._wait()
         except Exception as error:
             # A trigger that raises never reaches the task, and before Airflow 3 runs it again from the start.
             self.log.exception("The wait for simulation %s broke", self.simulation_id)
-            ending = Ending(
+            return Ending(
                 EndingKind.LOST,
                 self.simulation_id,
                 f"The wait for simulation {self.simulation_id} broke ({type(error).__name__}: {error}). "
                 "It may still run and BILL; running the task again looks at it again.",
             )
-        yield TriggerEvent(ending.to_dict())  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Stop the simulation if the task was killed; Airflow calls this when the trigger moves, too."""
