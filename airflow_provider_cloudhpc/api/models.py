@@ -30,6 +30,9 @@ class SimulationStatus(IntEnum):
 #: States that a simulation never leaves. Not a member of the enum: a set is no status.
 TERMINAL_STATUSES = frozenset({SimulationStatus.COMPLETED, SimulationStatus.STOPPED, SimulationStatus.ERROR})
 
+#: States that are known to be left again; a state that the service added is in neither set.
+ACTIVE_STATUSES = frozenset(SimulationStatus) - TERMINAL_STATUSES
+
 
 class StopSignal(StrEnum):
     """

@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cloudhpc.api.diagnosis.catalogue import Kind
 from airflow_provider_cloudhpc.api.diagnosis.scanner import diagnose
-from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCQuotaError, CloudHPCValueError
-from airflow_provider_cloudhpc.api.lifecycle import ENDED_KINDS, Ending, EndingKind, duration
+from airflow_provider_cloudhpc.api.errors import (
+    CloudHPCAnswerError,
+    CloudHPCError,
+    CloudHPCQuotaError,
+    CloudHPCValueError,
+)
+from airflow_provider_cloudhpc.api.lifecycle import ENDED_KINDS, Ending, EndingKind, duration, ending_of
+from airflow_provider_cloudhpc.api.models import ACTIVE_STATUSES
 from airflow_provider_cloudhpc.api.waiting.in_process import DEFAULT_QUOTA_WAIT
 
 if TYPE_CHECKING:
@@ -29,6 +35,8 @@ log = logging.getLogger(__name__)
 MAX_OUTPUT_BYTES = 32_000_000
 #: Pause before a refused call is made again where the service names none, seconds.
 _QUOTA_PAUSE = 60.0
+#: How often a record is read that is older than the ending, and the pause between two reads, seconds.
+_OLD_READS, _OLD_PAUSE = 4, 15.0
 _DATE = "%Y-%m-%d %H:%M:%S"
 
 
@@ -181,10 +189,20 @@ def examine(
 def _view(
     client: CloudHPCClient, simulation_id: int, max_bytes: int, quota_wait: float, sleep: Callable[[float], None]
 ) -> Simulation:
-    waited = 0.0
+    waited, reads = 0.0, 0
     while True:
         try:
-            return client.view_simulation(simulation_id, max_bytes=max_bytes)
+            record = client.view_simulation(simulation_id, max_bytes=max_bytes)
+            if record.status not in ACTIVE_STATUSES:
+                return record
+            reads += 1
+            if reads == _OLD_READS:
+                raise CloudHPCAnswerError(
+                    f"The service gave an output of when it was {record.status_name}, {reads} times.",
+                    transient=True, status=200, method="GET", endpoint="/simulation/view/{id}",
+                )  # fmt: skip
+            sleep(_OLD_PAUSE)
+            continue
         except CloudHPCQuotaError as error:
             pause = max(1.0, error.retry_after or _QUOTA_PAUSE)
             if waited + pause > quota_wait:
@@ -195,13 +213,14 @@ def _view(
 
 
 def _completed_by(ending: Ending, record: Simulation) -> Ending:
-    """Take over the final record, where it is one: a cache may be older, and a long answer is cut."""
+    """Take over the final record: it was read last, so its word counts; a long answer is cut, so it may say none."""
     known = ending.simulation
     if known is not None:
         gaps = {name for name, value in vars(record).items() if value in (None, "")} - {"output"}
         record = replace(record, **{name: getattr(known, name) for name in gaps})
         if not record.is_terminal:
             record = known
+    ending = ending if known is not None and record.status == known.status else ending_of(record) or ending
     return replace(ending, simulation=replace(record, output=None, output_tail=None))
 
 

@@ -16,6 +16,7 @@ from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.sensors.simulation import CloudHPCSimulationSensor
 from airflow_provider_cloudhpc.task import CloudHPCLostSightError
 from tests.integration.operators.airflow_task import AirflowTask
+from tests.integration.scripted import Answer, ScriptedServer
 
 CRASHED = "mpirun noticed that process rank 0 was KILLED BY SIGNAL: 9"
 
@@ -154,6 +155,52 @@ def test_an_output_that_cannot_be_read_is_no_success(
     with pytest.raises(CloudHPCLostSightError, match="whether its solver succeeded is NOT known"):
         wait(simulation_id, soft_fail=soft_fail)
     assert wait(simulation_id, check_output="warn")["diagnosis"] is None
+
+
+RECORD = {"id": 7, "folder": "case", "script": "fds6.9.1", "cpu": 8, "ram": "highcpu"}
+GOES_ON, SUCCESS = "Starting FDS\n Time Step 1\n", "Starting FDS\nSTOP: FDS completed successfully\n"
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ScriptedServer]]:
+    """A service that gives a record with one status and output after another; the last one again."""
+    monkeypatch.setattr("airflow_provider_cloudhpc.api.diagnosis.examination._OLD_PAUSE", 0.01)
+    monkeypatch.setattr("airflow_provider_cloudhpc.api.wire.sending.FIRST_PAUSE", 0.01)
+    with ScriptedServer() as server:
+
+        def give(*looks: tuple[int, str]) -> ScriptedServer:
+            server.script = tuple(Answer({"response": {**RECORD, "status": s, "output": text}}) for s, text in looks)
+            connection = {"conn_type": "cloudhpc", "host": server.url, "password": "a-key"}
+            monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+            return server
+
+        yield give
+
+
+@pytest.mark.parametrize(("status", "words"), [(60, "ended with an ERROR"), (50, "was STOPPED")])
+def test_the_record_that_is_read_last_has_the_last_word(
+    looks: Callable[..., ScriptedServer], status: int, words: str
+) -> None:
+    looks((10, ""), (status, SUCCESS))
+    with pytest.raises(AirflowFailException, match=words):
+        wait(7, deferrable=False)
+
+
+def test_an_output_of_when_it_still_ran_is_not_judged(looks: Callable[..., ScriptedServer]) -> None:
+    server = looks((10, ""), (30, GOES_ON), (30, GOES_ON), (10, SUCCESS))
+    record = wait(7, deferrable=False)
+    assert (record["status"], record["diagnosis"]["finished"]) == ("COMPLETED", True)
+    assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize("old", [GOES_ON, "", f"{GOES_ON}KILLED BY SIGNAL: 9"])
+def test_an_output_that_stays_older_than_the_end_is_neither_success_nor_failure(
+    looks: Callable[..., ScriptedServer], old: str
+) -> None:
+    server = looks((10, ""), (30, old))
+    with pytest.raises(CloudHPCLostSightError, match=r"NOT known: .* of when it was RUNNING"):
+        wait(7, deferrable=False)
+    assert len(server.requests) == 5
 
 
 def test_an_unknown_choice_is_refused_before_any_call(ended: Callable[..., int], service: CloudHPCEmulator) -> None:
