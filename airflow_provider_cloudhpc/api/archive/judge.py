@@ -12,7 +12,7 @@ import math
 import posixpath
 import tarfile
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
@@ -25,12 +25,26 @@ _MAX_LINK_HOPS = 40
 _MAX_LINK_LENGTH = 4096
 
 
+@dataclass
+class _Entry:
+    """
+    What is at a name.
+
+    :param inside: a folder's entries, by their own name as the least particular file system sees it: whole paths would
+        take a thousand times the memory where an archive goes deep
+    """
+
+    name: str
+    kind: bytes
+    inside: dict[str, _Entry] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class UnpackLimits:
     """
     What an archive may hold before it is taken for a bomb.
 
-    :param max_members: files, folders and links
+    :param max_members: files, folders (those that only names lead through, too) and links
     :param max_total_bytes: bytes of all files together
     :param max_ratio: unpacked bytes for one packed byte; solver output reaches 20, deflate ends at 1032
     :param ratio_floor: unpacked bytes below which the ratio does not matter
@@ -79,8 +93,8 @@ class Judge:
         by_ratio = max(limits.ratio_floor, int(limits.max_ratio * packed_size))
         self._max_bytes = min(limits.max_total_bytes, by_ratio)
         self._why_bytes = "max_total_bytes" if self._max_bytes == limits.max_total_bytes else "max_ratio"
-        # What is where: name as the least particular file system sees it -> (name, type).
-        self._names: dict[str, tuple[str, bytes]] = {}
+        self._root = _Entry("", tarfile.DIRTYPE)
+        self._entries = 0
         self._links: dict[str, str] = {}
         self.content_size = 0
         self.count = 0
@@ -100,10 +114,7 @@ class Judge:
             # tarfile would keep them all.
             tar.members.clear()  # type: ignore[attr-defined]
             self.count += 1
-            if self.count > self._limits.max_members:
-                raise self.refusal(
-                    f"it holds more than {self._limits.max_members} members (raise max_members if you trust it)"
-                )
+            self._check_number(self.count)
             name = self._clean(member.name)
             if not name and member.isdir():
                 continue
@@ -115,7 +126,7 @@ class Judge:
                 self._check_size(self.content_size)
             elif member.islnk():
                 member.linkname = self._clean(member.linkname)
-                if self._names.get(self._key(member.linkname), ("", b""))[1] not in tarfile.REGULAR_TYPES:
+                if self._kind_of(member.linkname) not in tarfile.REGULAR_TYPES:
                     raise self.refusal(f"it is a hard link to {member.linkname!r}, which is no file before it")
             elif member.issym():
                 if member.linkname.startswith("/") or len(member.linkname) > _MAX_LINK_LENGTH:
@@ -134,6 +145,12 @@ class Judge:
     def check_stream(self, size: int) -> None:
         """Refuse a stream that is longer than its members account for: headers, padding, what lies behind the end."""
         self._check_size(size - 3 * tarfile.BLOCKSIZE * self.count - (1 << 20))
+
+    def _check_number(self, number: int) -> None:
+        if number > self._limits.max_members:
+            raise self.refusal(
+                f"it holds more than {self._limits.max_members} members (raise max_members if you trust it)"
+            )
 
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:
@@ -158,20 +175,34 @@ class Judge:
 
     def _claim(self, name: str, kind: bytes) -> None:
         """Enter a name and the folders above it; each can be one thing only, once (a folder may be named again)."""
-        if parent := posixpath.dirname(name):
-            self._claim(parent, tarfile.DIRTYPE)
-        key = self._key(name)
-        if key not in self._names:
-            self._names[key] = (name, kind)
-            return
-        there, there_kind = self._names[key]
-        if there != name:
-            raise self.refusal(
-                f"{name!r} and {there!r} differ in case only, and one would overwrite the other where that makes no "
-                "difference (where it does, set allow_case_collisions)"
-            )
-        if kind != tarfile.DIRTYPE or there_kind != tarfile.DIRTYPE:
-            raise self.refusal(f"{name!r} is in it twice")
+        steps = name.split("/")
+        folder = self._root
+        for number, step in enumerate(steps, 1):
+            wanted = kind if number == len(steps) else tarfile.DIRTYPE
+            key = self._key(step)
+            entry = folder.inside.get(key)
+            if entry is None:
+                self._entries += 1
+                self._check_number(self._entries)
+                entry = folder.inside[key] = _Entry(step, wanted)
+            elif entry.name != step:
+                here, there = ("/".join([*steps[: number - 1], last]) for last in (step, entry.name))
+                raise self.refusal(
+                    f"{here!r} and {there!r} differ in case only, and one would overwrite the other where that makes "
+                    "no difference (where it does, set allow_case_collisions)"
+                )
+            elif wanted != tarfile.DIRTYPE or entry.kind != tarfile.DIRTYPE:
+                raise self.refusal(f"{'/'.join(steps[:number])!r} is in it twice")
+            folder = entry
+
+    def _kind_of(self, name: str) -> bytes:
+        """Give what a name was entered as, spelled just so; empty where it was not."""
+        entry: _Entry | None = self._root
+        for step in name.split("/"):
+            entry = entry.inside.get(self._key(step)) if entry else None
+            if entry is None or entry.name != step:
+                return b""
+        return entry.kind if entry else b""
 
     def _follow(self, folder: str, target: str) -> None:
         """Walk where a link leads, through the archive's other links, and refuse it if that is outside."""

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from airflow_provider_cloudhpc.api.archive import codec, unpack
 from airflow_provider_cloudhpc.api.archive.unpack import UnpackLimits, unpack_archive
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
+from tests.memory import peak_memory
 
 MIB = 1 << 20
 
@@ -305,6 +306,7 @@ HOSTILE: dict[str, tuple[list[tuple[tarfile.TarInfo, bytes]], str]] = {
     "hard link to a link": ([symlink("a", "b"), hardlink("c", "a")], "'c': it is a hard link to 'a'"),
     "hard link to a later file": ([hardlink("c", "a"), member("a", b"x")], "'c': it is a hard link to 'a'"),
     "hard link to a folder": ([folder("a"), hardlink("c", "a")], "'c': it is a hard link to 'a'"),
+    "hard link to a file of another case": ([member("a", b"x"), hardlink("c", "A")], "'c': it is a hard link to 'A'"),
     "hard link to itself": ([hardlink("c", "c")], "'c': it is a hard link to 'c'"),
     "pipe": ([member("p", type=tarfile.FIFOTYPE)], "'p': it is a device, a pipe"),
     "character device": ([member("c", type=tarfile.CHRTYPE, devmajor=1, devminor=3)], "'c': it is a device"),
@@ -354,9 +356,40 @@ def test_nothing_is_ever_written_outside_even_for_a_moment(place: Place, how: st
 
 # --- bombs ------------------------------------------------------------------------------------------------------------
 
+_JUDGE = """
+import io, sys, tarfile
+from airflow_provider_cloudhpc.api.archive.judge import Judge, UnpackLimits
+
+class Tar:
+    members = []
+    def __init__(self, names): self.names = iter(names)
+    def next(self):
+        name = next(self.names, None)
+        return None if name is None else tarfile.TarInfo(name)
+
+for _ in Judge("x", UnpackLimits(), 0).members(Tar(eval(sys.argv[1]))): pass
+"""
+
 
 def test_too_many_members(place: Place) -> None:
     place.refuses([member(f"f{i}") for i in range(11)], "'f10': it holds more than 10 members", max_members=10)
+
+
+def test_folders_that_only_names_lead_through_count(place: Place) -> None:
+    """A few kilobytes could ask for millions of them."""
+    place.refuses([member(f"{i}/{'a/' * 500}f") for i in range(3)], "^.*'1/a/.* more than 999 members", max_members=999)
+
+
+def test_deep_names_take_no_memory() -> None:
+    """No extraction, which such depth makes slow: 200 members that share nothing, each through 900 folders."""
+
+    def peak(names: str) -> int:
+        return peak_memory(_JUDGE, names)
+
+    shallow = peak("[f'{i}/{j}' for i in range(200) for j in range(900)]")
+    deep = peak("[f'{i}/' + 'abc/' * 900 + 'f' for i in range(200)]")
+
+    assert deep < 2 * shallow
 
 
 def test_too_many_bytes(place: Place) -> None:
