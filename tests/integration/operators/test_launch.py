@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_cloudhpc.api.errors import CloudHPCError
+from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCRefusedError
 from airflow_provider_cloudhpc.api.names import mint_folder
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.operators.simulation import CloudHPCAddSimulationOperator
@@ -169,6 +169,16 @@ def test_a_refused_launch_is_posted_by_the_retry(emulator: CloudHPCEmulator) -> 
         task.run()
     assert task.retry() == emulator.ledger.launches[0].id
     assert len(emulator.ledger.launches) == 1
+
+
+def test_a_refusal_with_a_reason_is_known_at_once_and_the_retry_posts_again(emulator: CloudHPCEmulator) -> None:
+    task = AirflowTask(lambda: with_upload(mesh="nowhere"))
+    with pytest.raises(CloudHPCRefusedError, match="'nowhere' does not exist"):
+        task.run()
+    assert not any("index" in endpoint for endpoint in emulator.ledger.by_endpoint())
+    emulator.control.file("nowhere/mesh.tar.gz", b"a mesh")
+    assert task.retry() == emulator.ledger.launches[0].id
+    assert emulator.ledger.count(ADD) == 2
 
 
 def test_the_state_cannot_be_kept_before_the_post(emulator: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from airflow_provider_cloudhpc.api.launch.types import (
     OnAmbiguous,
     OnConflict,
     Ownership,
+    Post,
 )
 from airflow_provider_cloudhpc.api.models import SimulationStatus
 from tests.unit.api.launch_world import LAG, LATE, SETTLE, Choose, World, every_story, is_retryable
@@ -172,6 +173,28 @@ def test_a_launch_that_left_no_trace(on_ambiguous: OnAmbiguous, posts: int) -> N
     assert world.posts == posts
     assert isinstance(outcome, Launched) is (on_ambiguous is OnAmbiguous.RELAUNCH)
     assert world.now >= SETTLE
+
+
+def test_a_relaunch_that_is_refused_leaves_the_first_post_in_doubt() -> None:
+    """What that one began comes after the settling time: the next try takes it, and posts no third one."""
+    world = World(lambda possible: possible[0], Ownership.RUN, True, on_ambiguous=OnAmbiguous.RELAUNCH, faults=0)
+    faults = iter(["lost, no effect", "refused"])
+    world.do = lambda action: world.effect(action, next(faults) if isinstance(action, Post) else None)  # type: ignore[method-assign]
+    assert is_retryable(world.run_try())
+    world.add(world.folder(), world.generation)
+    world.retry()
+    assert world.run_try() == Launched(100, How.ADOPTED)
+    assert world.posts == 2
+
+
+def test_what_was_in_a_named_folder_before_the_post_is_no_candidate() -> None:
+    fault = "lost, no effect"
+    world = World(lambda possible: fault if fault in possible else possible[0], Ownership.NAMED, True)
+    world.add("case", None).status = SimulationStatus.COMPLETED
+    outcome = world.run_try()
+    assert isinstance(outcome, CloudHPCLaunchError)
+    assert outcome.candidates == ()
+    assert "the listing shows none" in str(outcome)
 
 
 def test_two_equal_launches_that_lose_their_answers_never_take_each_others() -> None:
