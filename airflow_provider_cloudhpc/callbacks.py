@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError
 from airflow_provider_cloudhpc.api.models import StopSignal
-from airflow_provider_cloudhpc.api.names import is_minted_by, mint_folder
+from airflow_provider_cloudhpc.api.names import is_minted_by
 from airflow_provider_cloudhpc.api.stopping import find_settled, stop, stop_all
+from airflow_provider_cloudhpc.folders import own_folder
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import SIMULATION_ID_KEY
+from airflow_provider_cloudhpc.neighbours import argument_of, launches
 from airflow_provider_cloudhpc.task import read_simulation_id
 
 if TYPE_CHECKING:
@@ -34,17 +36,14 @@ def stop_simulation(context: Mapping[str, Any]) -> None:
     Airflow 3 calls no task's callback where only the task's process was killed (SIGKILL, out of memory):
     :func:`stop_simulations`, or a teardown, works there too.
     """
-    task_instance = context["ti"]
-    told = task_instance.xcom_pull(
-        task_ids=task_instance.task_id, key=SIMULATION_ID_KEY, map_indexes=task_instance.map_index
-    )
+    ti = context["ti"]
+    told = ti.xcom_pull(task_ids=ti.task_id, key=SIMULATION_ID_KEY, map_indexes=ti.map_index)
     simulation_id = read_simulation_id(told)
     client = CloudHPCHook(_conn_id(context.get("task"))).get_conn()
     if simulation_id is not None:
         stop(client, simulation_id, StopSignal.SOFT)
         return
-    ti = task_instance
-    folder = mint_folder(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.max_tries)
+    folder = own_folder(context)
     active = find_settled(client, folder.__eq__, where=f"folder {folder}", settle=SETTLE)
     if not active:
         log.info("Task %s has told of no simulation, and none is active in its own folder.", ti.task_id)
@@ -64,11 +63,7 @@ def stop_simulations(context: Mapping[str, Any]) -> None:
     """
     dag = context["dag"]
     run_id = context.get("run_id") or context["dag_run"].run_id
-    connections = {
-        _conn_id(task)
-        for task in dag.tasks
-        if getattr(getattr(task, "operator_class", task), "launches_simulations", False)
-    }
+    connections = {_conn_id(task) for task in dag.tasks if launches(task)}
     failures: list[CloudHPCError] = []
     for conn_id in sorted(connections):
         try:
@@ -88,5 +83,4 @@ def stop_simulations(context: Mapping[str, Any]) -> None:
 
 
 def _conn_id(task: Any) -> str:
-    given = getattr(task, "partial_kwargs", {}).get("cloudhpc_conn_id", getattr(task, "cloudhpc_conn_id", None))
-    return str(given or CloudHPCHook.default_conn_name)
+    return str(argument_of(task, "cloudhpc_conn_id") or CloudHPCHook.default_conn_name)

@@ -75,6 +75,16 @@ class CloudHPCTaskMixin:
         """The client of the task's account."""
         return self.hook.get_conn()
 
+    def connect(self, anew: bool) -> CloudHPCClient:
+        """
+        Give the client.
+
+        :param anew: whether to read the connection again, as its key may have been changed
+        """
+        if anew:
+            self.__dict__.pop("hook", None)
+        return self.client
+
     def tell_simulation(self, context: Mapping[str, Any], simulation_id: int, folder: str | None = None) -> None:
         """Push what is known of the task's simulation at once: a task that dies later has told it."""
         task_instance = context["ti"]

@@ -140,11 +140,6 @@ class Scheduler:
                 machine.collecting = True
                 self._world.spawn(self._collect(simulation, machine))
 
-    @property
-    def busy(self) -> bool:
-        """Whether any solver is at work."""
-        return bool(self._at_work)
-
     async def _collect(self, simulation: Simulation, machine: Machine) -> None:
         """A solver ended: save what it left (unless it was killed by a hard stop), write the record."""
         saved = simulation.stop_signal == "SIGINT" or await self._save(simulation, machine)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cloudhpc.api.diagnosis.case import Case, case_in_storage, case_of
 from airflow_provider_cloudhpc.api.diagnosis.checks import CASE_CHECKS, check_machine
 from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight, act_on, check_case, read_preflight
+from airflow_provider_cloudhpc.neighbours import argument_of, launches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,13 +92,9 @@ def script_of_launches(context: Mapping[str, Any]) -> str:
     """
     scripts = set()
     own = context["task"]
-    for task in own.dag.tasks if own.has_dag() else ():
-        if getattr(getattr(task, "operator_class", task), "launches_simulations", False):
-            folder, script = (
-                getattr(task, "partial_kwargs", {}).get(name, getattr(task, name, None))
-                for name in ("folder", "script")
-            )
-            if getattr(getattr(folder, "operator", None), "task_id", None) == own.task_id:
-                scripts.add(script)
+    for task in filter(launches, own.dag.tasks if own.has_dag() else ()):
+        folder = argument_of(task, "folder")
+        if getattr(getattr(folder, "operator", None), "task_id", None) == own.task_id:
+            scripts.add(argument_of(task, "script"))
     first, *others = scripts or {""}
     return first if isinstance(first, str) and "{" not in first and not others else ""

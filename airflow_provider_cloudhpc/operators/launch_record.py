@@ -14,6 +14,7 @@ from airflow_provider_cloudhpc.api.models import SimulationStatus
 from airflow_provider_cloudhpc.api.names import is_minted_by
 from airflow_provider_cloudhpc.api.transfer.results import Ownership, as_seen, list_before_launch, seen
 from airflow_provider_cloudhpc.links import SIMULATION_ID_KEY
+from airflow_provider_cloudhpc.neighbours import launches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,11 +118,7 @@ def _launched_later(client: CloudHPCClient, simulation_id: int, folder: str) -> 
 
 def _records(context: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
     """Read the records of this run's launches, by simulation."""
-    launching = [
-        task.task_id
-        for task in context["task"].dag.tasks
-        if getattr(getattr(task, "operator_class", task), "launches_simulations", False)
-    ]
+    launching = [task.task_id for task in context["task"].dag.tasks if launches(task)]
     if not launching:
         return {}
     pulled = context["ti"].xcom_pull(task_ids=launching, key=RECORD_KEY) or ()

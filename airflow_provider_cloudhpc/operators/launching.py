@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The launch of an operator: what Airflow says about the try, where the state is kept, whose the folder is."""
+"""The launch of an operator: what Airflow says about the try, and where the state is kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow_provider_cloudhpc.api.launch.types import (
     OnConflict,
     Ownership,
 )
-from airflow_provider_cloudhpc.api.names import is_minted_by, mint_folder
+from airflow_provider_cloudhpc.folders import earlier_folders_of, ownership_of
 from airflow_provider_cloudhpc.killing import clear_of
 from airflow_provider_cloudhpc.operators.checking import check_folder_before
 from airflow_provider_cloudhpc.operators.launch_record import LaunchRecord
@@ -41,9 +41,6 @@ log = logging.getLogger(__name__)
 STATE_KEY = "cloudhpc_launch"
 #: Pauses before the state is written again while Airflow's API is down, seconds.
 SAVE_PAUSES = (1.0, 4.0, 10.0, 20.0)
-#: How many Clears of the task that minted a folder are thought of.
-_GENERATIONS = 64
-_UNKNOWN = object()
 
 
 class TaskStateStore:
@@ -90,84 +87,6 @@ def current_attempt(context: Mapping[str, Any]) -> Attempt:
     """Give Airflow's counters of this try."""
     task_instance = context["ti"]
     return Attempt(task_instance.try_number, task_instance.max_tries, context["task"].retries or 0)
-
-
-def own_folder(context: Mapping[str, Any], generation: int | None = None) -> str:
-    """
-    Give the folder that is minted for the running task.
-
-    :param generation: its ``max_tries``, which changes with each Clear; None for this try's
-    """
-    ti = context["ti"]
-    if generation is None:
-        generation = ti.max_tries
-    return mint_folder(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, generation)
-
-
-def _find_minter(folder: str, context: Mapping[str, Any]) -> tuple[str, int, int] | None:
-    """Find which task of the run minted a folder: its id, map index and generation; None for none of this DAG."""
-    ti = context["ti"]
-    return next(
-        (
-            (task.task_id, map_index, generation)
-            for task in context["task"].dag.tasks
-            for map_index in {-1, ti.map_index}
-            for generation in range(_GENERATIONS)
-            if mint_folder(ti.dag_id, ti.run_id, task.task_id, map_index, generation) == folder
-        ),
-        None,
-    )
-
-
-def _may_launch_in(task: Any, minter: str, folder: str) -> bool:
-    """
-    Whether a task may launch in a folder that another one minted, by what its ``folder`` is made of.
-
-    :param task: any task of the DAG, mapped ones too
-    :param minter: the id of the task that minted the folder
-    """
-    if not getattr(getattr(task, "operator_class", task), "launches_simulations", False):
-        return False
-    given = getattr(task, "partial_kwargs", {}).get("folder", getattr(task, "folder", _UNKNOWN))
-    if given is None:
-        return False  # it mints one of its own
-    source = getattr(getattr(given, "operator", None), "task_id", None)
-    if source is not None:
-        return bool(source == minter)
-    if isinstance(given, str) and "{" not in given:
-        return given.strip("/") == folder
-    return minter in task.get_flat_relative_ids(upstream=True)
-
-
-def ownership_of(folder: str, context: Mapping[str, Any]) -> Ownership:
-    """
-    Tell whose a folder is. One that this run minted, but that several tasks launch in, is nobody's alone.
-
-    :param folder: as :func:`~airflow_provider_cloudhpc.api.names.check_folder` gives it
-    """
-    ti = context["ti"]
-    if not is_minted_by(folder, ti.dag_id, ti.run_id):
-        return Ownership.NAMED
-    if folder == own_folder(context):
-        return Ownership.TASK
-    minter = _find_minter(folder, context)
-    if minter is None or minter[1] != ti.map_index:
-        return Ownership.NAMED
-    others = (task for task in context["task"].dag.tasks if task.task_id != ti.task_id)
-    shared = any(_may_launch_in(task, minter[0], folder) for task in others)
-    return Ownership.NAMED if shared else Ownership.RUN
-
-
-def earlier_folders_of(folder: str, ownership: Ownership, context: Mapping[str, Any]) -> tuple[str, ...]:
-    """Give the folders that a task's launches had before Clears, its own or those of the upload before it."""
-    ti, attempt = context["ti"], current_attempt(context)
-    if ownership is Ownership.TASK:
-        return tuple(own_folder(context, generation) for generation in range(attempt.max_tries))
-    minter = _find_minter(folder, context) if ownership is Ownership.RUN else None
-    if minter is None:
-        return ()
-    task_id, map_index, now = minter
-    return tuple(mint_folder(ti.dag_id, ti.run_id, task_id, map_index, generation) for generation in range(now))
 
 
 def launch(

@@ -12,8 +12,8 @@ from airflow_provider_cloudhpc.api.launch.options import build_request
 from airflow_provider_cloudhpc.api.lifecycle import STATIC_SUFFIX
 from airflow_provider_cloudhpc.api.models import StopPolicy
 from airflow_provider_cloudhpc.api.names import check_folder
+from airflow_provider_cloudhpc.folders import own_folder
 from airflow_provider_cloudhpc.operators.checking import check_machine_before
-from airflow_provider_cloudhpc.operators.launching import own_folder
 from airflow_provider_cloudhpc.operators.relaunching import Relaunch
 from airflow_provider_cloudhpc.paths import is_local, open_source, read_path
 from airflow_provider_cloudhpc.task import read_limits, read_number, read_policy, read_texts

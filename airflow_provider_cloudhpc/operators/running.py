@@ -94,7 +94,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
     :param ram_ladder: RAM tiers in growing order: after a run that was out of memory a retry takes the next one
     :param deferrable: wait in the triggerer; default: as ``operators.default_deferrable`` says
     :param poll_interval: seconds between two looks at the least
-    :param timeout: seconds until the wait is given up, counted from its begin, over retries where the task has a state
+    :param timeout: seconds until the wait is given up, counted from its start, over retries where the task has a state
         store (Airflow 3.3); None: never
     :param on_timeout: what is done about a simulation that still runs then, or at a limit: ``"leave"``, ``"soft"`` or
         ``"hard"`` (which deletes its results) (templated)
@@ -103,7 +103,8 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
     :param max_cost: the same for euro, as far as the service tells the cost of a run before its end
     :param patience: seconds without one answer after which sight is lost (retryable)
     :param quota_wait: seconds that a worker's slot is spent on waiting for calls to be free; not in deferrable mode
-    :param check_output: True: an error in the output of a COMPLETED run fails the task; ``"warn"``: it is told; False
+    :param check_output: True: an error in the output of a COMPLETED run fails the task; ``"warn"``: it is told and put
+        into the record; False: the output is not read
     :param max_output_bytes: bytes of the output that are looked at: of a longer one the first and the last half of so
         many, and "not fully checked" is told
     :param follow_output: write the new lines of the output to the task's log; in deferrable mode only
@@ -259,7 +260,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
         )
         ending = wait_for_end(
             watch,
-            self._connect,
+            self.connect,
             clock,
             poll_interval=given.poll_interval,
             quota_share=self.hook.quota_share,
@@ -363,8 +364,3 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
                 f"{examined.ending.message} If a retry is left, it launches again, on {ram!r}."
             )
         return conclude(examined)
-
-    def _connect(self, anew: bool) -> CloudHPCClient:
-        if anew:
-            self.__dict__.pop("hook", None)
-        return self.client

@@ -13,10 +13,11 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_cloudhpc.api.archive.pack import pack_into
 from airflow_provider_cloudhpc.api.diagnosis.preflight import Preflight
 from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCValueError
-from airflow_provider_cloudhpc.api.names import CASE_ARCHIVE, check_folder, check_name, mint_folder
+from airflow_provider_cloudhpc.api.names import CASE_ARCHIVE, check_folder, check_name
 from airflow_provider_cloudhpc.api.progress import ProgressLog, format_bytes
 from airflow_provider_cloudhpc.api.transfer.sources import BytesSource, OpenFileSource
 from airflow_provider_cloudhpc.api.transfer.storage import upload_file
+from airflow_provider_cloudhpc.folders import own_folder
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.operators.checking import check_before, script_of_launches
 from airflow_provider_cloudhpc.paths import is_local, open_source, read_path, tell_temporary
@@ -84,7 +85,7 @@ class CloudHPCUploadFileOperator(CloudHPCTaskMixin, BaseOperator):
             source = self._source()
             filename = source.name.rpartition("/")[2] if self.filename is None else self.filename
             filename = check_name(filename, "filename")
-            folder = minted_folder(context) if self.folder is None else check_folder(self.folder)
+            folder = own_folder(context) if self.folder is None else check_folder(self.folder)
             client = self.client
         return upload_file(client, source, folder, filename, maybe_there=is_retry(context)).to_dict()
 
@@ -150,7 +151,7 @@ class CloudHPCUploadFolderOperator(CloudHPCTaskMixin, BaseOperator):
             source = read_path(self.source, "source")
             if not is_local(source):
                 raise CloudHPCValueError(f"source is {str(source)!r}: a folder on the worker is needed.")
-            folder = minted_folder(context) if self.folder is None else check_folder(self.folder)
+            folder = own_folder(context) if self.folder is None else check_folder(self.folder)
             exclude = read_texts(self.exclude, "exclude")
             check_before(
                 self.preflight,
@@ -220,19 +221,3 @@ def upload_folder(
 def is_retry(context: Mapping[str, Any]) -> bool:
     """Whether an earlier try of the running task may have got somewhere."""
     return bool(context["ti"].try_number > 1)
-
-
-def minted_folder(context: Mapping[str, Any]) -> str:
-    """
-    Give the folder that belongs to the running task of the running DAG run.
-
-    ``max_tries`` stays the same over retries and rises with each Clear: it tells the generations apart.
-    """
-    task_instance = context["ti"]
-    return mint_folder(
-        task_instance.dag_id,
-        task_instance.run_id,
-        task_instance.task_id,
-        task_instance.map_index,
-        task_instance.max_tries,
-    )

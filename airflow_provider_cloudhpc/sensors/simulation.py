@@ -40,7 +40,6 @@ from airflow_provider_cloudhpc.triggers.simulation import CloudHPCSimulationTrig
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_provider_cloudhpc.api.client import CloudHPCClient
 
 #: Longest time that a look of the reschedule mode insists on an answer, seconds: it remembers nothing until the next.
 RESCHEDULE_PATIENCE = 300.0
@@ -77,7 +76,8 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
     :param max_output_bytes: bytes of the output that are looked at: of a longer one the first and the last half of so
         many, and "not fully checked" is told
     :param follow_output: write the new lines of the simulation's output to the task's log; in deferrable mode only
-    :param poke_interval: seconds between two looks; default 300, in deferrable mode 60 at the least
+    :param poke_interval: seconds between two looks: by default 300, and 60 in deferrable mode, where the account's
+        calls may make it more
     :param timeout: seconds until the deadline; default: as ``sensors.default_timeout`` says (7 days)
     :raises AirflowFailException: the simulation failed or was stopped, or an argument is wrong
     :raises AirflowSensorTimeout: the deadline passed; unless ``on_timeout`` said otherwise it runs and bills on
@@ -187,7 +187,7 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
         while True:
             now = self._clock.time()
             try:
-                ending = look_once(self._watch, self._connect, now)
+                ending = look_once(self._watch, self.connect, now)
             except CloudHPCQuotaError as error:
                 self.log.warning("Not yet: %s", error)
                 return False
@@ -217,8 +217,3 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
         return conclude(
             examined, accept_stopped=self.accept_stopped, soft_fail=self.soft_fail, never_fail=self.never_fail
         )
-
-    def _connect(self, anew: bool) -> CloudHPCClient:
-        if anew:
-            self.__dict__.pop("hook", None)
-        return self.client

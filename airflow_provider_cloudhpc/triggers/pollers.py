@@ -86,7 +86,7 @@ class Pollers:
             del self._pollers[digest]
 
     async def _reread(self, poller: Poller) -> None:
-        """Look the connections of a refused key up again; who has another key now goes on with that."""
+        """Look the connections of a refused key up again; a wait that has another key now goes on with that one."""
         now = self.clock.time()
         by_connection: dict[str, list[Wait]] = {}
         for wait in poller.room.everyone:

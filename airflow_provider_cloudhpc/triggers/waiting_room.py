@@ -158,7 +158,7 @@ class WaitingRoom:
     def _decide(
         self, waits: Iterable[Wait], decide: Callable[[Wait], Ending | None], not_before: float = -math.inf
     ) -> None:
-        """Let waits decide; who has ended leaves, or is held back; the others are put down for what they need next."""
+        """Let waits decide: those that have ended leave or are held back, the others are noted for what they need."""
         for wait in list(waits):
             if wait.ends(decide, wait):
                 self.remove(wait)

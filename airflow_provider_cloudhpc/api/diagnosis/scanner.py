@@ -99,7 +99,7 @@ class OutputScanner:
         self._number = 1
         #: Number of the line at which something is missing, 0 where nothing is.
         self._gap = 0
-        # Of the line being read: what of it is still to be looked at, whether its begin was, whether it only shows
+        # Of the line being read: what of it is still to be looked at, whether its beginning was, whether it only shows
         # something, the rows it fits, and its latest version.
         self._pending = bytearray()
         self._begun = False

@@ -178,7 +178,7 @@ class Launcher:
             return steps.Answer(started=False, error=refusal)
         except CloudHPCRefusedError as refusal:
             explained = explain_refusal(self._client, request, refusal)
-            if isinstance(explained, CloudHPCNotFoundError):  # its "technical problem" may have come after the begin
+            if isinstance(explained, CloudHPCNotFoundError):  # its "technical problem" may have come after the start
                 log.warning("The answer does not say whether the launch began: the listing decides. %s", explained)
                 return steps.Answer(started=None, error=explained)
             return steps.Answer(started=False, error=explained)

@@ -96,7 +96,7 @@ class RecordReader:
             self._drop(too_much)
 
     def _drop(self, size: int) -> None:
-        """Drop the begin of the tail, and never half an escape."""
+        """Drop the beginning of the tail, and never half an escape."""
         self._dropped = True
         while size > 0:
             first = self._tail.popleft()
