@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.emulator.solvers import solver_available
 from airflow_provider_cloudhpc.operators.storage import CloudHPCDownloadResultOperator
 from airflow_provider_cloudhpc.sensors.simulation import CloudHPCSimulationSensor
+from tests.integration.connection import connect
 from tests.integration.operators.airflow_task import AirflowTask
 
 CASES = Path(__file__).parents[2] / "example_dags" / "cases"
@@ -29,8 +29,7 @@ LIMIT = 60.0
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudHPCEmulator]:
     with CloudHPCEmulator(port=0) as emulator:
-        connection = {"conn_type": "cloudhpc", "host": emulator.url, "password": emulator.api_key}
-        monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+        connect(monkeypatch, emulator)
         yield emulator
 
 

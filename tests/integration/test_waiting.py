@@ -28,6 +28,7 @@ from airflow_provider_cloudhpc.emulator.simulations import Status
 from airflow_provider_cloudhpc.operators.simulation import CloudHPCRunSimulationOperator
 from airflow_provider_cloudhpc.sensors.simulation import CloudHPCSimulationSensor
 from airflow_provider_cloudhpc.task import CloudHPCLostSightError
+from tests.integration.connection import connect
 from tests.integration.operators.airflow_task import AirflowTask
 
 #: A status that the service may add one day.
@@ -85,12 +86,6 @@ def cloud(shared: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> CloudHPC
         begun = datetime.now(UTC)
         monkeypatch.setattr(base, "_orig_start_date", lambda **task: begun)
     return shared
-
-
-def connect(monkeypatch: pytest.MonkeyPatch, cloud: CloudHPCEmulator) -> None:
-    """Write the emulator's key of the moment into the connection."""
-    connection = {"conn_type": "cloudhpc", "host": cloud.url, "password": cloud.api_key}
-    monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
 
 
 @pytest.fixture

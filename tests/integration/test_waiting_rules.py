@@ -17,6 +17,7 @@ from airflow_provider_cloudhpc.api.waiting.in_process import wait_for_end
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.sensors.simulation import CloudHPCSimulationSensor
 from airflow_provider_cloudhpc.triggers.accounts import find_account
+from tests.integration.connection import connect
 from tests.integration.operators.airflow_task import AirflowTask
 from tests.simulated_time import SimulatedClock
 
@@ -24,8 +25,7 @@ from tests.simulated_time import SimulatedClock
 @pytest.fixture
 def cloud(monkeypatch):
     with CloudHPCEmulator(port=0) as emulator:
-        connection = {"conn_type": "cloudhpc", "host": emulator.url, "password": emulator.api_key}
-        monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+        connect(monkeypatch, emulator)
         yield emulator
 
 

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
 
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
+from tests.integration.connection import connect
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +21,5 @@ def shared_emulator() -> Iterator[CloudHPCEmulator]:
 def cloudhpc(shared_emulator: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> CloudHPCEmulator:
     """Give an emulator on which nothing has happened yet."""
     shared_emulator.control.reset()
-    connection = {"conn_type": "cloudhpc", "host": shared_emulator.url, "password": shared_emulator.api_key}
-    monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+    connect(monkeypatch, shared_emulator)
     return shared_emulator

@@ -19,6 +19,7 @@ from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.operators.launch_record import RECORD_KEY, LaunchRecord
 from airflow_provider_cloudhpc.operators.simulation import CloudHPCAddSimulationOperator
 from airflow_provider_cloudhpc.operators.storage import CloudHPCDownloadResultOperator
+from tests.integration.connection import connect
 from tests.integration.operators.airflow_task import AirflowTask, KeptState
 
 YESTERDAY, TODAY, OTHERS = b"yesterday's", b"today's....", b"another's.."
@@ -35,8 +36,7 @@ def service() -> Iterator[CloudHPCEmulator]:
 def emulator(service: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> CloudHPCEmulator:
     service.control.reset()
     service.control.plan(running=None)
-    connection = {"conn_type": "cloudhpc", "host": service.url, "password": service.api_key}
-    monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+    connect(monkeypatch, service)
     return service
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from airflow_provider_cloudhpc.api.names import mint_folder
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.operators.simulation import CloudHPCAddSimulationOperator
 from airflow_provider_cloudhpc.operators.storage import CloudHPCUploadFileOperator
+from tests.integration.connection import connect
 from tests.integration.operators.airflow_task import AirflowTask
 
 ADD = "POST /simulation/add"
@@ -26,8 +26,7 @@ MINTED = mint_folder("dag", "manual__1", "upload", -1, 2)
 @pytest.fixture
 def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudHPCEmulator]:
     with CloudHPCEmulator(port=0) as emulator:
-        connection = {"conn_type": "cloudhpc", "host": emulator.url, "password": emulator.api_key}
-        monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+        connect(monkeypatch, emulator)
         emulator.control.plan(running=None)
         for folder in (MINTED, "case", "elsewhere"):
             emulator.control.file(f"{folder}/upload.tar.gz", b"a case")

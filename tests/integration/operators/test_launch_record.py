@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +11,7 @@ from airflow_provider_cloudhpc.api.names import mint_folder
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.operators.launch_record import RECORD_KEY
 from airflow_provider_cloudhpc.operators.simulation import CloudHPCAddSimulationOperator
+from tests.integration.connection import connect
 from tests.integration.operators.airflow_task import AirflowTask
 
 MINTED = mint_folder("dag", "manual__1", "add", -1, 2)
@@ -20,8 +20,7 @@ MINTED = mint_folder("dag", "manual__1", "add", -1, 2)
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudHPCEmulator]:
     with CloudHPCEmulator(port=0) as emulator:
-        connection = {"conn_type": "cloudhpc", "host": emulator.url, "password": emulator.api_key}
-        monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+        connect(monkeypatch, emulator)
         emulator.control.plan(running=None)
         yield emulator
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from airflow.exceptions import AirflowFailException
 
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.operators.storage import CloudHPCDownloadResultOperator
+from tests.integration.connection import connect
 from tests.integration.operators.airflow_task import AirflowTask
 
 FATAL = b"Starting time loop\n--> FOAM FATAL ERROR: \nMaximum number of iterations exceeded\nFOAM exiting\n"
@@ -23,8 +23,7 @@ FATAL = b"Starting time loop\n--> FOAM FATAL ERROR: \nMaximum number of iteratio
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudHPCEmulator]:
     with CloudHPCEmulator(port=0) as emulator:
-        connection = {"conn_type": "cloudhpc", "host": emulator.url, "password": emulator.api_key}
-        monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+        connect(monkeypatch, emulator)
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w:gz") as tar:
             member = tarfile.TarInfo("log.simpleFoam")

@@ -30,6 +30,7 @@ from airflow_provider_cloudhpc.operators.storage import (
 )
 from airflow_provider_cloudhpc.paths import open_source
 from tests.integration.api.store import Fault, running_store, running_zeros
+from tests.integration.connection import connect
 from tests.integration.operators.airflow_task import AirflowTask
 from tests.memory import peak_memory
 
@@ -51,8 +52,7 @@ def service() -> Iterator[CloudHPCEmulator]:
 @pytest.fixture
 def emulator(service: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch) -> CloudHPCEmulator:
     service.control.reset()
-    connection = {"conn_type": "cloudhpc", "host": service.url, "password": service.api_key}
-    monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+    connect(monkeypatch, service)
     return service
 
 

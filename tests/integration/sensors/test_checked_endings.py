@@ -15,6 +15,7 @@ from airflow.exceptions import AirflowFailException, AirflowSkipException, TaskD
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.sensors.simulation import CloudHPCSimulationSensor
 from airflow_provider_cloudhpc.task import CloudHPCLostSightError
+from tests.integration.connection import connect
 from tests.integration.operators.airflow_task import AirflowTask
 from tests.integration.scripted import Answer, ScriptedServer
 
@@ -24,8 +25,7 @@ CRASHED = "mpirun noticed that process rank 0 was KILLED BY SIGNAL: 9"
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudHPCEmulator]:
     with CloudHPCEmulator(port=0) as emulator:
-        connection = {"conn_type": "cloudhpc", "host": emulator.url, "password": emulator.api_key}
-        monkeypatch.setenv("AIRFLOW_CONN_CLOUDHPC_DEFAULT", json.dumps(connection))
+        connect(monkeypatch, emulator)
         yield emulator
 
 

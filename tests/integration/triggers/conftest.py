@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,10 +19,9 @@ from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.triggers.accounts import find_account
 from airflow_provider_cloudhpc.triggers.pollers import Pollers
 from airflow_provider_cloudhpc.triggers.waits import Wait
+from tests.integration.connection import CONN_ID, connect
 from tests.integration.triggers.between import Between
 from tests.simulated_time import SimulatedClock, begin_an_hour
-
-CONN_ID = "cloudhpc_default"
 
 
 @dataclass
@@ -127,19 +125,6 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudHPCEmulator]:
         begin_an_hour(emulator)
         connect(monkeypatch, emulator)
         yield emulator
-
-
-def connect(
-    monkeypatch: pytest.MonkeyPatch,
-    emulator: CloudHPCEmulator,
-    conn_id: str = CONN_ID,
-    *,
-    key: str = "",
-    host: str = "",
-) -> None:
-    """Put a connection into the environment."""
-    document = {"conn_type": "cloudhpc", "host": host or emulator.url, "password": key or emulator.api_key}
-    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(document))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from airflow_provider_cloudhpc.api.lifecycle import EndingKind
-from tests.integration.triggers.conftest import CONN_ID, connect
+from tests.integration.connection import CONN_ID, connect
 
 
 def test_connections_of_one_key_share_a_poller_that_ends_with_its_last_wait(service, run, monkeypatch):

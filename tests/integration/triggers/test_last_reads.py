@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_cloudhpc.api.lifecycle import EndingKind
-from tests.integration.triggers.conftest import connect
+from tests.integration.connection import connect
 
 HOUR = 3600.0
 

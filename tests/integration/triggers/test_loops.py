@@ -13,7 +13,7 @@ from airflow_provider_cloudhpc.api.lifecycle import EndingKind
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.triggers.pollers import current_pollers
 from airflow_provider_cloudhpc.triggers.simulation import CloudHPCSimulationTrigger
-from tests.integration.triggers.conftest import connect
+from tests.integration.connection import connect
 
 
 @pytest.fixture
