@@ -150,6 +150,15 @@ def test_a_key_that_works_again_is_forgotten() -> None:
     assert story.watch.missed(CloudHPCAuthError("The key is wrong."), 100) is None
 
 
+def test_an_answer_about_others_clears_the_key_and_no_simulation() -> None:
+    for error, stays in ((CloudHPCAuthError("The key is wrong."), False), (CloudHPCNotFoundError("Gone."), True)):
+        story = Story()
+        story.watch.missed(error, 10)
+        story.watch.heard(20)
+        assert (story.watch.confirm_at is not None) is stays
+        assert (story.watch.missed(error, 100) is not None) is stays
+
+
 def test_a_lost_connection_is_outlived_up_to_the_patience() -> None:
     story = Story(patience=1000)
     story.sees(RUNNING, 0)
