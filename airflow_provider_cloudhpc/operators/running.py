@@ -83,6 +83,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
     :param folder: storage folder (templated); None: one is minted for this task of this run (needs ``source``)
     :param mesh: storage folder of a mesh (templated)
     :param preemptible: True for a spot machine, False for a regular one, None to leave the choice to the account
+        (templated)
     :param exclude: shell patterns of what is left out of a source folder (templated)
     :param preflight: what a case or machine that is known to fail does: ``"error"`` (nothing is sent or billed),
         ``"warn"`` or ``"off"``

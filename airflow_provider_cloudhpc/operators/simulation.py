@@ -55,12 +55,13 @@ class CloudHPCAddSimulationOperator(CloudHPCTaskMixin, BaseOperator):
     :param folder: storage folder of the case (templated)
     :param mesh: storage folder of a mesh (templated)
     :param preemptible: True for a spot machine, False for a regular one, None to leave the choice to the account
+        (templated)
     :param adopt: id of a simulation in this folder to take in place of a launch (templated): the answer to an error
         that lists candidates
     :param on_conflict: what is done about a simulation that is active in a folder that you named: ``"fail"``,
-        ``"adopt_active"`` (take it, if it is the only one) or ``"launch"`` (beside it)
+        ``"adopt_active"`` (take it, if it is the only one) or ``"launch"`` (beside it) (templated)
     :param on_ambiguous: what is done where the launch's answer was lost and the listing shows none after ``settle``
-        seconds: ``"fail"``, or ``"relaunch"``, which may bill twice
+        seconds: ``"fail"``, or ``"relaunch"``, which may bill twice (templated)
     :param settle: seconds to look for a launch whose answer was lost; it may come late, the listing may lag
     :param preflight: what a machine or a folder with which the run is known to fail does: ``"error"`` (nothing is
         billed), ``"warn"`` or ``"off"``. The folder is looked at where it was named, by the listing that is asked for

@@ -66,7 +66,7 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
     :param cloudhpc_conn_id: id of the Airflow connection (templated)
     :param accept_stopped: whether a simulation that was stopped is a success
     :param on_timeout: what is done about a simulation that still runs at the deadline or at a limit: ``"leave"``,
-        ``"soft"`` or ``"hard"`` (which deletes its results)
+        ``"soft"`` or ``"hard"`` (which deletes its results) (templated)
     :param max_vcpu_hours: fail, and act as ``on_timeout`` says, when it has run for so many vCPU-hours
     :param max_cost: the same for euro, as far as the service tells the cost of a run before its end
     :param patience: seconds without one answer after which sight is lost (retryable)

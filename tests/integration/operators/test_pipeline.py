@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,16 @@ import pytest
 
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.links import LINK_KEY
-from airflow_provider_cloudhpc.operators.simulation import CloudHPCAddSimulationOperator
-from airflow_provider_cloudhpc.operators.storage import CloudHPCDownloadResultOperator, CloudHPCUploadFileOperator
+from airflow_provider_cloudhpc.operators.simulation import (
+    CloudHPCAddSimulationOperator,
+    CloudHPCRunSimulationOperator,
+    CloudHPCStopSimulationOperator,
+)
+from airflow_provider_cloudhpc.operators.storage import (
+    CloudHPCDownloadResultOperator,
+    CloudHPCUploadFileOperator,
+    CloudHPCUploadFolderOperator,
+)
 from airflow_provider_cloudhpc.sensors.simulation import CloudHPCSimulationSensor
 from tests.integration.operators.airflow_task import AirflowTask
 
@@ -78,3 +87,20 @@ def test_what_is_templated() -> None:
     }
     assert set(CloudHPCDownloadResultOperator.template_fields) >= {"directory", "paths", "folder", "simulation_id"}
     assert set(CloudHPCSimulationSensor.template_fields) >= {"simulation_id", "on_timeout"}
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        CloudHPCAddSimulationOperator,
+        CloudHPCDownloadResultOperator,
+        CloudHPCRunSimulationOperator,
+        CloudHPCSimulationSensor,
+        CloudHPCStopSimulationOperator,
+        CloudHPCUploadFileOperator,
+        CloudHPCUploadFolderOperator,
+    ],
+)
+def test_the_docs_name_what_is_templated(task: Any) -> None:
+    documented = re.findall(r"^ +:param (\w+):((?:(?!^ +:).*\n)*)", task.__doc__, re.MULTILINE)
+    assert {name for name, text in documented if "(templated)" in text} == set(task.template_fields)
