@@ -144,7 +144,8 @@ class Board:
         looked = set(missing)
         yield from self._views(missing, now, max(burst, MOST_SUSPECTS))
         strays = self._active_ones(unlisted - (looked & missing))
-        if len(strays) > 1 and len(strays) > len(wanted) / 4:
+        # One that is left aside was not read: that it shows none is no word against it, and must not prolong the hour.
+        if self._trusts(Listing.ACTIVE_FIRST, now) and len(strays) > 1 and len(strays) > len(wanted) / 4:
             self.distrust(Listing.ACTIVE_FIRST, now)
         yield from self._audit(listed, now)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_cloudhpc.api.models import Simulation, SimulationStatus
-from airflow_provider_cloudhpc.api.waiting.board import Board, ListPage
+from airflow_provider_cloudhpc.api.waiting.board import DISTRUST, Board, Listing, ListPage
 
 PAGE = 20
 
@@ -84,3 +84,36 @@ def test_a_listing_that_stands_still_is_found_out_though_few_have_ended(waits):
             pass
         assert looks <= 4 * 60
     assert calls <= 5 * looks + 2 * waits
+
+
+def asks_of(board, wanted, now, answers):
+    """Make one look, and give what was asked."""
+    look, asks, answer = board.look(wanted, now), [], None
+    try:
+        while True:
+            asks.append(look.send(answer))
+            answer = answers(asks[-1])
+    except StopIteration:
+        return asks
+
+
+def test_a_listing_that_is_out_of_order_is_left_aside_for_an_hour():
+    running = {number: Simulation(number, SimulationStatus.RUNNING) for number in range(1, 41)}
+    ended = {n: Simulation(n, SimulationStatus.COMPLETED, edate=f"2026-11-25 10:00:{n}") for n in range(41, 60)}
+    chance, board = random.Random(0), Board()
+
+    def asked_for_active_ones(now):
+        asks = asks_of(board, set(running), now, lambda ask: service([running | ended], ask, "disorder", chance))
+        return any(isinstance(ask, ListPage) and ask.listing is Listing.ACTIVE_FIRST for ask in asks)
+
+    moments = [0, 60, DISTRUST - 1, DISTRUST + 1]
+    assert [asked_for_active_ones(1e9 + moment) for moment in moments] == [True, False, False, True]
+
+
+def test_what_has_ended_is_not_taken_for_running_by_an_older_page():
+    running = {number: Simulation(number, SimulationStatus.RUNNING) for number in (1, 2, 3)}
+    board = Board()
+    asks_of(board, {1}, 1e9, lambda ask: [Simulation(1, SimulationStatus.COMPLETED)])
+    asks_of(board, set(running), 1e9 + 60, lambda ask: service([running], ask, "", random.Random(0)))
+    assert board.fresh(1, 0).is_terminal
+    assert not board.fresh(2, 1e9 + 60).is_terminal
