@@ -7,6 +7,7 @@ import hashlib
 import json
 import secrets
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from airflow_provider_cloudhpc.api.client import CloudHPCClient
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook, api_url, network_options
@@ -33,7 +34,9 @@ class Account:
 class _AccountHook(CloudHPCHook):
     def account(self) -> Account:
         key, url, network = self._connection.password or "", api_url(self._connection), network_options(self._extra)
-        identity = json.dumps([key, url, sorted(network.proxies.items()), network.ca_bundle, network.allow_http])
+        parts = urlsplit(url)  # a host may be spelled in many ways
+        where = [parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme), parts.path]
+        identity = json.dumps([key, where, sorted(network.proxies.items()), network.ca_bundle, network.allow_http])
         return Account(
             digest=hashlib.blake2b(identity.encode(), key=_SALT, digest_size=16).hexdigest(),
             client=CloudHPCClient(key, url, network=network, max_attempts=1),

@@ -167,9 +167,11 @@ class _Window:
         later = [max(now, call + self.length + MARGIN) for call in self._upcoming(now)[missing:]]
         most = max(1, self.limit - reserve_of(self.limit))
         late = max(now, self._told_at + self.length + MARGIN)
-        first = [*[now] * room, *later][:most]
-        first += [late] * (most - len(first))
-        return [first[place % most] + place // most * self.length for place in places]
+
+        def first(place: int) -> float:
+            return now if place < room else later[place - room] if place - room < len(later) else late
+
+        return [first(place % most) + place // most * self.length for place in places]
 
     def _upcoming(self, now: float) -> list[float]:
         """Our own counted calls that have not surely been forgiven yet."""

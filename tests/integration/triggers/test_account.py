@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 from airflow_provider_cloudhpc.api.lifecycle import EndingKind
 from tests.integration.connection import CONN_ID, connect
 
@@ -29,6 +31,21 @@ def test_connections_of_one_key_share_a_poller_that_ends_with_its_last_wait(serv
         service.control.finish(foreign)
         await waits.advance(100)
         assert waits.pollers.running == 0
+
+    run(story)
+
+
+def test_an_account_is_the_same_however_its_host_is_spelled(service, run, monkeypatch):
+    hosts = ["", "cloud.cfdfeaservice.it", "HTTPS://Cloud.CFDFEAservice.it/", "cloud.cfdfeaservice.it:443/api/v2/"]
+
+    async def story(waits):
+        digests = set()
+        for number, host in enumerate(hosts):
+            document = {"conn_type": "cloudhpc", "host": host, "password": service.api_key}
+            monkeypatch.setenv(f"AIRFLOW_CONN_SPELLED_{number}", json.dumps(document))
+            digests.add((await waits.pollers.connect(f"spelled_{number}")).digest)
+        assert len(digests) == 1
+        assert (await waits.pollers.connect(CONN_ID)).digest not in digests
 
     run(story)
 

@@ -342,6 +342,17 @@ def test_counters_that_tell_no_limit_hold_nothing_back(told):
     assert pace.promise(40, BEGUN + 720) == 40
 
 
+@pytest.mark.parametrize("limit", [2**31 - 1, 2**63, 10**30])
+def test_a_limit_that_means_none_costs_no_memory(limit):
+    pace = Pace()
+    pace.called(Quota(limit, 3, 100, 100), BEGUN)
+    pace.refused(CloudHPCQuotaError("no"), BEGUN)
+    assert pace.promise(3, BEGUN) == 0
+    first, last = pace.promise_times([0, 250], BEGUN)
+    assert BEGUN < first < last < BEGUN + 4 * 86400
+    assert pace.next_promise(3, BEGUN) > BEGUN
+
+
 @pytest.mark.parametrize("limit", [3, 5, 8])
 def test_on_very_few_calls_too_the_reads_come_in_the_end(limit):
     account, pace, left, now = Account(limit), Pace(1.0), 3, BEGUN
