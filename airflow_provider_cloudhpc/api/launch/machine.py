@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCNotFoundError
+from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCRefusedError
 from airflow_provider_cloudhpc.api.launch.attempts import Attempt, Cleared, Verdict, compare, guess
 from airflow_provider_cloudhpc.api.launch.types import (
     DEFAULT_SETTLE,
@@ -106,51 +106,49 @@ class LaunchMachine:
         if state.simulation_id is not None:
             return (yield from self._after_launch(state.simulation_id, state, verdict))
         if state.phase is Phase.IDLE:
-            keeps_request = state.judged and verdict is not Verdict.CLEAR
-            return (yield from self._start(state.baseline, state.request if keeps_request else None))
+            follows = state if state.judged and verdict is not Verdict.CLEAR else None
+            return (yield from self._start(state.baseline, follows))
         return (yield from self._after_post(state, verdict))
 
     # -- the first try, and every one that begins afresh ----------------------------------------------------------
 
-    def _start(self, known: int = 0, request: LaunchRequest | None = None, *, again: bool = False) -> Steps:
+    def _start(self, known: int = 0, follows: LaunchState | None = None, *, again: bool = False) -> Steps:
         """
         Launch, unless the folder is a user's and something is active there.
 
         :param known: newest id that is known already
-        :param request: launched in place of the task's own, in a folder that is prepared already
+        :param follows: launched in place of what the task asks for, in a folder that is prepared already
         :param again: whether an active one in a folder that a user named may be what an earlier try launched
         """
         baseline = known
+        planned = follows or self._state()
         # A minted folder is new to the run: nothing that is not known can be there, and no call is needed to see that.
-        if self.ownership is Ownership.NAMED:
-            listing = yield Find((self.request.folder,))
+        if planned.ownership is Ownership.NAMED:
+            listing = yield Find((planned.request.folder,))
             if listing.error is not None:
                 raise listing.error
             baseline = max(known, listing.newest)
             if listing.active and (again or self.on_conflict is not OnConflict.LAUNCH):
                 if self.on_conflict is OnConflict.ADOPT_ACTIVE and len(listing.active) == 1:
-                    return (yield from self._take(listing.active[0].id, How.ADOPTED))
-                raise self._conflict("is already used by", listing.active)
-        if request is None:
+                    return (yield from self._take(listing.active[0].id, How.ADOPTED, planned))
+                raise self._conflict(planned.request.folder, "is already used by", listing.active)
+        if follows is None:
             yield Prepare()
-        return (
-            yield from self._post(
-                LaunchState(Phase.POSTING, self.attempt, request or self.request, request is not None, baseline)
-            )
-        )
+        posting = replace(planned, phase=Phase.POSTING, attempt=self.attempt, baseline=baseline, simulation_id=None)
+        return (yield from self._post(posting))
 
     def _post(self, state: LaunchState, *, again: bool = False) -> Steps:
         yield Save(state, vital=True)
         answer = yield Post(state.request)
         if answer.simulation_id is not None:
-            return (yield from self._take(answer.simulation_id, How.LAUNCHED, folder=state.request.folder))
+            return (yield from self._take(answer.simulation_id, How.LAUNCHED, state))
         if answer.started is False:
             if not again:  # after a first post whose answer was lost, the doubt about that one stays
                 yield Save(replace(state, phase=Phase.IDLE))
             raise answer.error or CloudHPCError("The launch was refused.")
         listing = yield from self._settle(state.baseline, RECENT_PAGES, state.request.folder)
         if listing.found:
-            return (yield from self._decide(listing.found))
+            return (yield from self._decide(listing.found, state))
         return (yield from self._give_up(listing, state, again=again, lost=answer.error))
 
     # -- what may have been left by an earlier try ----------------------------------------------------------------
@@ -158,7 +156,7 @@ class LaunchMachine:
     def _after_launch(self, simulation_id: int, state: LaunchState, verdict: Verdict) -> Steps:
         if verdict is Verdict.RETRY:
             yield Save(replace(state, attempt=self.attempt))
-            return (yield from self._reattach(simulation_id, folder=state.request.folder))
+            return (yield from self._reattach(simulation_id, state))
         simulation = yield Look(simulation_id)
         is_active = simulation is not None and not simulation.is_terminal
         if verdict is Verdict.CLEAR:
@@ -179,12 +177,18 @@ class LaunchMachine:
                 return (yield from self._give_up(listing, replace(state, attempt=self.attempt)))
             if verdict is Verdict.UNSURE and not listing.active:
                 raise self._unsure(listing.found[0].id)
-            return (yield from self._decide(listing.found))
+            return (yield from self._decide(listing.found, state))
         if listing.error is not None:
             raise listing.error
-        if self.ownership is not Ownership.NAMED:
-            for simulation in listing.active:
+        for simulation in listing.active:
+            if state.ownership is not Ownership.NAMED:
                 yield Stop(simulation.id)
+            elif state.request.folder != self.request.folder:  # else the guard speaks of it
+                yield Tell(
+                    f"Simulation {simulation.id} in folder {state.request.folder!r} may be what this task launched "
+                    "there before it was cleared, or somebody else's: it is left as it is and STILL BILLING. If it is "
+                    "this task's, stop it."
+                )
         return (yield from self._start(max(state.baseline, *(found.id for found in listing.found), 0)))
 
     def _without_state(self, verdict: Verdict) -> Steps:
@@ -194,7 +198,7 @@ class LaunchMachine:
             return (yield from self._start(self.cleared.simulation_id))
         if verdict is Verdict.NEW or self.ownership is Ownership.NAMED:
             return (yield from self._start(again=verdict in (Verdict.RETRY, Verdict.UNSURE)))
-        here = self.request.folder
+        asked, here = self._state(), self.request.folder
         known = self.cleared.simulation_id if self.cleared else 0
         if verdict is Verdict.CLEAR:
             listing = yield from self._settle(known, ALL_PAGES, here, *self.earlier_folders)
@@ -203,7 +207,7 @@ class LaunchMachine:
             own = [found for found in listing.found if found.folder.strip("/") == here]
             if own and self.ownership is Ownership.TASK:
                 # A Clear would have minted another folder: `retries` was edited between two tries.
-                return (yield from self._reattach(own[0].id))
+                return (yield from self._reattach(own[0].id, asked))
             for simulation in listing.active:
                 yield Stop(simulation.id)
             return (yield from self._start(max(known, listing.newest)))
@@ -229,16 +233,29 @@ class LaunchMachine:
         simulation = listing.found[0]
         if verdict is Verdict.UNSURE and self.ownership is Ownership.RUN and simulation.is_terminal:
             raise self._unsure(simulation.id)
-        return (yield from self._reattach(simulation.id, simulation))
+        return (yield from self._reattach(simulation.id, asked, listing.found))
 
-    def _reattach(self, simulation_id: int, simulation: Simulation | None = None, folder: str = "") -> Steps:
+    def _reattach(self, simulation_id: int, state: LaunchState, seen: Sequence[Simulation] = ()) -> Steps:
+        """
+        Go on with what an earlier try launched, or with what follows it where it failed.
+
+        :param state: what is known of its launch
+        :param seen: all that was seen in its folder, the newest first, where nothing was kept
+        """
         if self.judges:
-            simulation = simulation or (yield Look(simulation_id))
+            simulation = seen[0] if seen else (yield Look(simulation_id))
             if simulation is not None and simulation.is_terminal:
                 request = yield Judge(simulation)
                 if request is not None:
-                    return (yield from self._start(simulation_id, request))
-        return self._launched(simulation_id, How.REATTACHED, folder)
+                    if seen and len(seen) < self.attempt.try_number - 1:
+                        # A try in between may have launched what follows it already, and died.
+                        listing = yield from self._settle(simulation_id, RECENT_PAGES, state.request.folder)
+                        if listing.error is not None:
+                            raise listing.error
+                        if listing.found:
+                            return (yield from self._reattach(listing.found[0].id, state, (*listing.found, *seen)))
+                    return (yield from self._start(simulation_id, replace(state, request=request, judged=True)))
+        return self._launched(simulation_id, How.REATTACHED, state.request.folder)
 
     # -- looking, deciding ----------------------------------------------------------------------------------------
 
@@ -259,40 +276,49 @@ class LaunchMachine:
                 pages = RECENT_PAGES
         return listing
 
-    def _decide(self, found: tuple[Simulation, ...]) -> Steps:
-        """Take what was found if it is ours for sure."""
+    def _decide(self, found: tuple[Simulation, ...], state: LaunchState) -> Steps:
+        """Take what was found in the folder of a post if it is ours for sure."""
         active = tuple(simulation for simulation in found if not simulation.is_terminal)
-        if self.ownership is not Ownership.NAMED:
+        if state.ownership is not Ownership.NAMED:
             others = tuple(simulation.id for simulation in active if simulation.id != found[0].id)
-            return (yield from self._take(found[0].id, How.ADOPTED, others, found[0].folder.strip("/")))
+            return (yield from self._take(found[0].id, How.ADOPTED, state, others))
         if self.on_conflict is OnConflict.ADOPT_ACTIVE and len(found) == len(active) == 1:
-            return (yield from self._take(found[0].id, How.ADOPTED))
-        raise self._conflict("got, while the launch's answer was lost,", found)
+            return (yield from self._take(found[0].id, How.ADOPTED, state))
+        raise self._conflict(state.request.folder, "got, while the launch's answer was lost,", found)
 
     def _give_up(
         self, listing: Listing, state: LaunchState, *, again: bool = False, lost: CloudHPCError | None = None
     ) -> Steps:
         """End a doubt in which nothing was found."""
-        if listing.error is not None and (self.remembers or self.ownership is not Ownership.NAMED):
+        if listing.error is not None and (self.remembers or state.ownership is not Ownership.NAMED):
             raise listing.error  # the next try looks again
         if listing.error is None and self.on_ambiguous is OnAmbiguous.RELAUNCH and not again:
             return (yield from self._post(state, again=True))
         seen = "the listing could not be read" if listing.error else f"the listing shows none after {self.settle:g} s"
-        unclear = isinstance(lost, CloudHPCNotFoundError)
+        unclear = isinstance(lost, CloudHPCRefusedError)
         answer = "its answer does not say whether it began" if unclear else "its answer lost"
         raise CloudHPCLaunchError(
-            f"The launch in folder {self.request.folder!r} was sent and {answer}; {seen}. It may still come, "
+            f"The launch in folder {state.request.folder!r} was sent and {answer}; {seen}. It may still come, "
             "run and BILL, so it is not sent again. Look on the service's page for a simulation in this folder: if "
             "there is one, set adopt=<its id> and clear this task; if there is none, clear this task to launch again. "
             f"(on_ambiguous='relaunch' does that by itself.){f' {lost}' if lost else ''}"
         )
 
-    def _take(self, simulation_id: int, how: How, others: tuple[int, ...] = (), folder: str = "") -> Steps:
-        request = replace(self.request, folder=folder or self.request.folder)
-        yield Save(LaunchState(Phase.LAUNCHED, self.attempt, request, simulation_id=simulation_id))
-        return self._launched(simulation_id, how, folder, others)
+    def _state(self) -> LaunchState:
+        """Give what this try is asked for, as it is kept."""
+        return LaunchState(Phase.IDLE, self.attempt, self.request, self.ownership)
 
-    def _launched(self, simulation_id: int, how: How, folder: str = "", others: tuple[int, ...] = ()) -> Launched:
+    def _take(self, simulation_id: int, how: How, state: LaunchState, others: tuple[int, ...] = ()) -> Steps:
+        """
+        Take a simulation as this task's.
+
+        :param state: of its launch
+        """
+        taken = replace(self._state(), request=state.request, ownership=state.ownership)
+        yield Save(replace(taken, phase=Phase.LAUNCHED, simulation_id=simulation_id))
+        return self._launched(simulation_id, how, state.request.folder, others)
+
+    def _launched(self, simulation_id: int, how: How, folder: str, others: tuple[int, ...] = ()) -> Launched:
         return Launched(simulation_id, how, others, "" if folder == self.request.folder else folder)
 
     def _take_given(self, simulation_id: int) -> Steps:
@@ -307,14 +333,15 @@ class LaunchMachine:
                 f"{self.request.folder!r}. Nothing was launched.",
                 [simulation],
             )
-        return (yield from self._take(simulation_id, How.ADOPTED, folder=folder))
+        there = replace(self._state(), request=replace(self.request, folder=folder))
+        return (yield from self._take(simulation_id, How.ADOPTED, there))
 
-    def _conflict(self, what: str, candidates: Sequence[Simulation]) -> CloudHPCLaunchError:
+    def _conflict(self, folder: str, what: str, candidates: Sequence[Simulation]) -> CloudHPCLaunchError:
         listed = "; ".join(f"{found.id} ({found.status_name}, {found.script})" for found in candidates)
         unknown_past = not self.remembers and self.attempt.try_number > 1
         earlier = " It may be what an earlier try of this task began." if unknown_past else ""
         return CloudHPCLaunchError(
-            f"Folder {self.request.folder!r} {what} {listed}.{earlier} Whether that is this task's cannot be known, "
+            f"Folder {folder!r} {what} {listed}.{earlier} Whether that is this task's cannot be known, "
             "so nothing more was sent; active ones BILL. If it is this task's, set adopt=<id> and clear this task; "
             "else wait for its end, stop it, or use another folder (without `folder`, an upload mints one), then clear "
             "this task. Two simulations in one folder overwrite each other's results.",

@@ -79,6 +79,7 @@ class LaunchState:
 
     :param attempt: the try that wrote it
     :param request: what was asked for
+    :param ownership: whose its folder was; a DAG may be edited between two tries, and ask for another one
     :param judged: whether the request came of judging an earlier simulation, and not from the task
     :param baseline: newest simulation id that was there before the post
     :param simulation_id: the simulation, once it is known
@@ -87,6 +88,7 @@ class LaunchState:
     phase: Phase
     attempt: Attempt
     request: LaunchRequest
+    ownership: Ownership
     judged: bool = False
     baseline: int = 0
     simulation_id: int | None = None
@@ -97,6 +99,7 @@ class LaunchState:
             "phase": self.phase.value,
             "attempt": self.attempt.to_dict(),
             "request": asdict(self.request),
+            "ownership": self.ownership.value,
             "judged": self.judged,
             "baseline": self.baseline,
             "simulation_id": self.simulation_id,
@@ -117,6 +120,7 @@ class LaunchState:
                 phase=phase,
                 attempt=Attempt.from_dict(data["attempt"]),
                 request=LaunchRequest(**data["request"]),
+                ownership=Ownership(data["ownership"]),
                 judged=bool(data["judged"]),
                 baseline=int(data["baseline"]),
                 simulation_id=None if simulation_id is None else int(simulation_id),

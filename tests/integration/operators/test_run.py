@@ -17,6 +17,7 @@ from airflow.exceptions import AirflowFailException, TaskDeferred
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 
 from airflow_provider_cloudhpc import killing
+from airflow_provider_cloudhpc.api.errors import CloudHPCAnswerError
 from airflow_provider_cloudhpc.api.names import mint_folder
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
 from airflow_provider_cloudhpc.links import LINK_KEY
@@ -199,6 +200,28 @@ def test_out_of_memory_climbs_the_ladder(
             made.retry()
     assert [launch.ram for launch in cloudhpc.ledger.launches] == ["highcpu", "standard", "highmem"]
     assert cloudhpc.ledger.count("POST /storage/upload-url") == 1
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_rung_whose_launch_is_not_seen_yet_is_not_launched_again(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], remembers: bool
+) -> None:
+    """The try that climbed lost sight of its launch; at first the next one sees nothing but the rung below it."""
+    at_once(cloudhpc, "error", OUT_OF_MEMORY, times=1)
+    at_once(cloudhpc)
+    given = {"remembers": remembers, "ram_ladder": ["highcpu", "standard", "highmem"]}
+    made, patient = task(settle=0, **given), task(settle=12, **given)
+    patient.store, patient.instance = made.store, made.instance
+    with pytest.raises(CloudHPCSimulationFailedError):
+        made.run()
+    listing = "GET simulation/index-short/*"
+    cloudhpc.control.fault("late_effect", "POST simulation/add", after=5)
+    cloudhpc.control.fault("unavailable", listing, times=None, retry_after=0, skip=0 if remembers else 1)
+    with pytest.raises(CloudHPCAnswerError):
+        made.retry()
+    cloudhpc.control.clear_faults()
+    assert patient.retry()["ram"] == "standard"
+    assert cloudhpc.ledger.count("POST /simulation/add") == len(cloudhpc.ledger.launches) == 2
 
 
 def test_a_rung_that_is_not_offered_is_found_before_anything_is_billed(
