@@ -69,6 +69,16 @@ class CloudHPCRefusedError(CloudHPCError):
         super().__init__(message, status=status, method=method, endpoint=endpoint)
         self.errors = tuple(errors)
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether the service's words are those that it has for whatever it has a problem with."""
+        return is_technical(self.errors)
+
+
+def is_technical(errors: Sequence[str]) -> bool:
+    """Whether the service speaks of a technical problem, which may be anything."""
+    return any("technical problem" in error.lower() for error in errors)
+
 
 class CloudHPCAuthError(CloudHPCRefusedError):
     """The API key is missing, wrong or revoked."""

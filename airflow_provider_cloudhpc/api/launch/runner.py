@@ -19,7 +19,7 @@ from airflow_provider_cloudhpc.api.errors import (
 from airflow_provider_cloudhpc.api.launch import types as steps
 from airflow_provider_cloudhpc.api.launch.options import explain_refusal
 from airflow_provider_cloudhpc.api.models import LaunchRequest, Simulation, StopSignal
-from airflow_provider_cloudhpc.api.stopping import stop, wait_until_over
+from airflow_provider_cloudhpc.api.stopping import find_active, stop, wait_until_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +162,11 @@ class Launcher:
             return self._client.view_simulation_short(simulation_id)
         except CloudHPCNotFoundError:
             # The service says so now and then of one that is there: the listing confirms it.
-            listed = {simulation.id: simulation for simulation in self._client.list_simulations()}
+            newest = self._client.list_simulations()
+            listed = {simulation.id: simulation for simulation in newest}
+            if simulation_id not in listed and newest and min(listed) > simulation_id:
+                # It is too old for the newest ones; were it active, it would be among these.
+                listed = {simulation.id: simulation for simulation in find_active(self._client, lambda folder: True)}
             return listed.get(simulation_id)
 
     def _stop(self, simulation_id: int) -> None:
@@ -174,11 +178,12 @@ class Launcher:
     def _post(self, request: LaunchRequest) -> steps.Answer:
         try:
             return steps.Answer(self._client.add_simulation(request))
-        except (CloudHPCAuthError, CloudHPCQuotaError) as refusal:
-            return steps.Answer(started=False, error=refusal)
         except CloudHPCRefusedError as refusal:
-            explained = explain_refusal(self._client, request, refusal)
-            if isinstance(explained, CloudHPCNotFoundError):  # its "technical problem" may have come after the start
+            known = isinstance(refusal, CloudHPCAuthError | CloudHPCQuotaError)
+            explained = refusal if known else explain_refusal(self._client, request, refusal)
+            # A "technical problem" may have come after the start; with the counters at their end too, as the launch
+            # itself may have been the last call.
+            if isinstance(explained, CloudHPCNotFoundError) or getattr(explained, "says_nothing", False):
                 log.warning("The answer does not say whether the launch began: the listing decides. %s", explained)
                 return steps.Answer(started=None, error=explained)
             return steps.Answer(started=False, error=explained)

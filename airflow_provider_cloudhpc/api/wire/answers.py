@@ -23,6 +23,7 @@ from airflow_provider_cloudhpc.api.errors import (
     CloudHPCNotFoundError,
     CloudHPCQuotaError,
     CloudHPCRefusedError,
+    is_technical,
 )
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def read_answer(
             **where,
         )
     if errors:
-        if _is_technical(errors):
+        if is_technical(errors):
             raise CloudHPCNotFoundError(
                 f"The service says: {_words(errors)} It says so for ids and files that do not exist or are gone "
                 "(then trying again never helps), and when it has a problem itself (then it may).",
@@ -167,10 +168,6 @@ def _said(errors: tuple[str, ...]) -> str:
 
 def _is_auth(errors: tuple[str, ...]) -> bool:
     return any(error.strip().lower().startswith(("unauthorized", "unauthorised")) for error in errors)
-
-
-def _is_technical(errors: tuple[str, ...]) -> bool:
-    return any("technical problem" in error.lower() for error in errors)
 
 
 def _kind(response: requests.Response) -> str:

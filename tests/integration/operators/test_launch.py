@@ -107,6 +107,22 @@ def test_an_answer_that_speaks_of_a_technical_problem_leaves_it_to_the_listing(
     assert len(emulator.ledger.launches) == 1
 
 
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_technical_problem_on_the_last_call_of_the_hour_is_no_word_about_the_launch_either(
+    emulator: CloudHPCEmulator, remembers: bool
+) -> None:
+    """The call that uses the account up is counted before its answer is written."""
+    (there,) = emulator.control.simulation(folder=MINTED, running=None)
+    emulator.control.set_quota(100, hourly_used=100)
+    emulator.control.fault("forbidden", ADD)
+    task = AirflowTask(lambda: with_upload(settle=0), remembers=remembers)
+    with pytest.raises(CloudHPCError, match="used up"):
+        task.run()
+    emulator.control.set_quota(0)
+    assert task.retry() == there
+    assert len(emulator.ledger.launches) == 1
+
+
 def test_a_lost_answer_while_the_listing_lags(emulator: CloudHPCEmulator) -> None:
     emulator.control.settings(simulation_lag=3.0)
     emulator.control.fault("reset_after", ADD)
@@ -147,6 +163,64 @@ def test_a_retry_reattaches_and_a_clear_launches_again(emulator: CloudHPCEmulato
     assert statuses(emulator)[0] == 50, "the one from before the Clear is stopped"
     assert task.retry() == second
     assert len(emulator.ledger.launches) == 2
+
+
+@pytest.mark.parametrize("newer", [3, 60])
+def test_a_clear_stops_the_old_one_though_the_service_says_that_it_is_not_there(
+    emulator: CloudHPCEmulator, newer: int
+) -> None:
+    task = AirflowTask(with_upload)
+    first = task.run()
+    emulator.control.simulation(folder="elsewhere", count=newer, running=None)
+    emulator.control.fault("forbidden", "GET simulation/view-short/*")
+    task.clear()
+    assert [stop.id for stop in emulator.ledger.stops] == [first]
+
+
+def edited(task: AirflowTask, make: Any) -> AirflowTask:
+    """The same task, whose DAG was edited."""
+    other = AirflowTask(make)
+    other.store, other.instance = task.store, task.instance
+    return other
+
+
+def test_another_folder_after_a_conflict_stops_nobody_in_the_first_one(
+    emulator: CloudHPCEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the message of the conflict says: use a folder that an upload mints, then clear."""
+    emulator.control.fault("reset_after", ADD)
+    task = AirflowTask(lambda: adding("case"))
+    with pytest.raises(AirflowFailException, match="an upload mints one"):
+        task.run()
+    (unknown,) = (launch.id for launch in emulator.ledger.launches)
+    edited(task, with_upload).clear()
+    assert emulator.ledger.stops == []
+    assert f"{unknown} in folder 'case'" in caplog.text
+    assert "STILL BILLING" in caplog.text
+
+
+def test_a_retry_in_another_folder_takes_nothing_of_the_named_one(emulator: CloudHPCEmulator) -> None:
+    emulator.control.fault("reset_after", ADD)
+    emulator.control.fault("unavailable", "GET simulation/index-short/*", times=8, retry_after=0, skip=1)
+    task = AirflowTask(lambda: adding("case", settle=0))
+    with pytest.raises(CloudHPCError):
+        task.run()
+    emulator.control.clear_faults()
+    with pytest.raises(AirflowFailException, match="Folder 'case' got, while the launch's answer was lost"):
+        edited(task, with_upload).retry()
+    assert len(emulator.ledger.launches) == 1
+
+
+def test_a_named_folder_after_a_minted_one_stops_what_the_lost_launch_left(emulator: CloudHPCEmulator) -> None:
+    emulator.control.fault("reset_after", ADD)
+    emulator.control.fault("unavailable", "GET simulation/index-short/*", times=None, retry_after=0)
+    task = AirflowTask(lambda: with_upload(settle=0))
+    with pytest.raises(CloudHPCError):
+        task.run()
+    emulator.control.clear_faults()
+    (lost,) = (launch.id for launch in emulator.ledger.launches)
+    edited(task, lambda: adding("case")).clear()
+    assert [stop.id for stop in emulator.ledger.stops] == [lost]
 
 
 @pytest.mark.parametrize("remembers", [True, False])
