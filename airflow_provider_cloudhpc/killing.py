@@ -298,9 +298,11 @@ def _state_in_database(key: TaskKey) -> str | None:
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        (state,) = (
+        row = (
             session.query(TaskInstance.state)
             .filter_by(dag_id=key.dag_id, run_id=key.run_id, task_id=key.task_id, map_index=key.map_index)
-            .one()
+            .one_or_none()
         )
-    return None if state is None else str(getattr(state, "value", state))
+    if row is None:  # its run was deleted, which Airflow 3 does not allow while it runs
+        return "removed"
+    return None if row[0] is None else str(getattr(row[0], "value", row[0]))

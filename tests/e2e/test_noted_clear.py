@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Airflow 2: what a task notes when it is cleared while it runs, in a real database."""
+"""Airflow 2: what its database says of a task that was cleared while it runs, or whose run was deleted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,30 @@ print("seen:" + json.dumps(tries))
 """
 
 
-@pytest.mark.skipif(not version("apache-airflow").startswith("2."), reason="Airflow 3 counts such a Clear")
+KILLED = """
+import json, sys
+from airflow_provider_cloudhpc.killing import TaskKey, was_killed
+print("killed:", was_killed(TaskKey(**json.loads(sys.argv[1]))))
+"""
+
+pytestmark = pytest.mark.skipif(
+    not version("apache-airflow").startswith("2."), reason="Airflow 3 counts such a Clear, and refuses to delete"
+)
+
+
+def test_a_task_whose_run_was_deleted_was_killed(airflow_home):
+    home = airflow_home(DAGS)
+    run = home.dag_test(DAGS / "plain_deferral.py", "plain_deferral")
+    task_id = next(name for name in home.task_states(run) if "[" not in name)
+    key = {"dag_id": run.dag_id, "run_id": run.run_id, "task_id": task_id, "map_index": -1}
+    with closing(sqlite3.connect(home.database)) as connection, connection:
+        connection.execute("UPDATE task_instance SET state='running' WHERE run_id=?", (run.run_id,))
+    assert "killed: False" in home.run_python("-c", KILLED, json.dumps(key))
+    with closing(sqlite3.connect(home.database)) as connection, connection:
+        connection.execute("DELETE FROM task_instance WHERE run_id=?", (run.run_id,))
+    assert "killed: True" in home.run_python("-c", KILLED, json.dumps(key))
+
+
 def test_only_a_clear_of_a_running_task_is_noted_for_its_next_try(airflow_home):
     home = airflow_home(DAGS)
     run = home.dag_test(DAGS / "plain_deferral.py", "plain_deferral")
