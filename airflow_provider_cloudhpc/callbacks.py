@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError
-from airflow_provider_cloudhpc.api.models import StopSignal
+from airflow_provider_cloudhpc.api.models import SimulationStatus, StopSignal
 from airflow_provider_cloudhpc.api.names import is_minted_by
-from airflow_provider_cloudhpc.api.stopping import find_settled, stop, stop_all
+from airflow_provider_cloudhpc.api.stopping import failing_as, find_active, find_settled, not_listed, stop, stop_all
 from airflow_provider_cloudhpc.folders import own_folder
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import SIMULATION_ID_KEY
@@ -55,31 +56,47 @@ def stop_simulations(context: Mapping[str, Any]) -> None:
     Stop, softly, all that a run of a DAG has left: the DAG's ``on_failure_callback``, or its ``on_success_callback``.
 
     Whatever is active in a folder that this very run minted is stopped, told or not, of mapped tasks too; what runs in
-    folders that somebody named is not touched. It needs nothing of the tasks, so it works also where their processes
-    were killed, and where a task was marked before its trigger had begun: ``GET /simulation/index-short/...``,
-    ``PUT /simulation/stop/{id}``, for each connection that tasks of the DAG launch by.
+    folders that somebody named is not touched. After a failure it looks twice: a launch of a moment ago may come late,
+    and a stop that did not get through is sent again. It needs nothing of the tasks, so it works also where their
+    processes were killed, and where a task was marked before its trigger had begun:
+    ``GET /simulation/index-short/...``, ``PUT /simulation/stop/{id}``, for each connection that tasks of the DAG launch
+    by.
 
     :raises CloudHPCError: some were not stopped: STILL BILLING; Airflow writes it to the log of its DAG processor
     """
     dag = context["dag"]
     run_id = context.get("run_id") or context["dag_run"].run_id
     connections = {_conn_id(task) for task in dag.tasks if launches(task)}
+    failures = _stop_of_run(connections, dag.dag_id, run_id)
+    # One task's simulation tells nothing of another's, whose launch may be on its way; in a run that succeeded none is.
+    if context.get("reason") != "success":
+        time.sleep(SETTLE)
+        failures = _stop_of_run(connections, dag.dag_id, run_id)
+    if failures:
+        raise failures[0]
+
+
+def _stop_of_run(connections: set[str], dag_id: str, run_id: str) -> list[CloudHPCError]:
+    """
+    Stop what is active in the folders that a run minted.
+
+    :param connections: ids of the connections to look with
+    :return: what went wrong, one error for each account
+    """
+    where = f"the folders of run {run_id}"
     failures: list[CloudHPCError] = []
     for conn_id in sorted(connections):
         try:
             client = CloudHPCHook(conn_id).get_conn()
-            found = find_settled(
-                client,
-                lambda folder: is_minted_by(folder, dag.dag_id, run_id),
-                where=f"the folders of run {run_id}",
-                settle=SETTLE,
-            )
-            log.info("Active simulations of run %s: %s", run_id, [simulation.id for simulation in found] or "none")
-            stop_all(client, [simulation.id for simulation in found], StopSignal.SOFT)
+            with failing_as(not_listed(where)):
+                found = find_active(client, lambda folder: is_minted_by(folder, dag_id, run_id))
+            log.info("Active simulations in %s: %s", where, [simulation.id for simulation in found] or "none")
+            left = [simulation.id for simulation in found if simulation.status != SimulationStatus.STOPPING]
+            stop_all(client, left, StopSignal.SOFT)
         except CloudHPCError as error:  # other accounts may have some too
+            log.error("%s", error)
             failures.append(error)
-    if failures:
-        raise failures[0]
+    return failures
 
 
 def _conn_id(task: Any) -> str:

@@ -32,7 +32,7 @@ def stop(client: CloudHPCClient, simulation_id: int, signal: StopSignal) -> bool
     :raises CloudHPCError: it did not get through; the message says that the simulation may still bill
     """
     page = client.simulation_page(simulation_id)
-    with _failing_as(f"Simulation {simulation_id} was NOT stopped and may be STILL BILLING ({page})."):
+    with failing_as(f"Simulation {simulation_id} was NOT stopped and may be STILL BILLING ({page})."):
         simulation = client.view_simulation_short(simulation_id)
         ending = ending_of(simulation)
         if ending is not None:
@@ -91,6 +91,18 @@ def find_active(client: CloudHPCClient, is_wanted: Callable[[str], bool]) -> lis
     return list(found.values())
 
 
+def not_listed(where: str) -> str:
+    """
+    Say what it means that nothing could be listed.
+
+    :param where: the folders that were meant
+    """
+    return (
+        f"Whatever is active in {where} was NOT stopped and may be STILL BILLING: the account's simulations could not "
+        "be listed."
+    )
+
+
 def find_settled(
     client: CloudHPCClient,
     is_wanted: Callable[[str], bool],
@@ -115,10 +127,7 @@ def find_settled(
         if pause:
             log.info("No simulation is seen in %s yet; looking again in %.0f s.", where, pause)
             sleep(pause)
-        with _failing_as(
-            f"Whatever is active in {where} was NOT stopped and may be STILL BILLING: the account's simulations could "
-            "not be listed."
-        ):
+        with failing_as(not_listed(where)):
             active = find_active(client, is_wanted)
             if active or any(is_wanted(simulation.folder.strip("/")) for simulation in client.list_simulations()):
                 break
@@ -134,7 +143,7 @@ def wait_until_over(client: CloudHPCClient, simulation_id: int, *, deadline: flo
     :raises CloudHPCError: it is still active at the deadline, or could not be looked at
     """
     while True:
-        with _failing_as(
+        with failing_as(
             f"Simulation {simulation_id} was sent a stop signal, and whether it is over could not be learned: it may "
             f"be STILL BILLING ({client.simulation_page(simulation_id)})."
         ):
@@ -153,7 +162,7 @@ def wait_until_over(client: CloudHPCClient, simulation_id: int, *, deadline: flo
 
 
 @contextmanager
-def _failing_as(meaning: str) -> Iterator[None]:
+def failing_as(meaning: str) -> Iterator[None]:
     """Put before the words of an error what it means for the bill."""
     try:
         yield

@@ -54,20 +54,51 @@ def test_all_that_a_run_left_is_stopped(cloudhpc: CloudHPCEmulator, running: Cal
     assert others
 
 
+@pytest.mark.parametrize("other", ["none", "ended", "active"])
 def test_one_whose_answer_was_lost_a_moment_ago_is_found(
-    cloudhpc: CloudHPCEmulator, running: Callable[..., int]
+    cloudhpc: CloudHPCEmulator, running: Callable[..., int], monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
-    cloudhpc.control.settings(simulation_lag=1)
+    """Whatever has become of those of the run's other tasks."""
+    monkeypatch.setattr(callbacks, "SETTLE", 5.0)
+    others = [] if other == "none" else [running(mint_folder("chain", "run-1", "run", 1, 2))]
+    if other == "ended":
+        cloudhpc.control.finish(others.pop())
+    cloudhpc.control.settings(simulation_lag=4)
+    cloudhpc.control.jump(4)
     late = running(mint_folder("chain", "run-1", "run", 0, 2))
     callbacks.stop_simulations(dag())
-    assert stopped(cloudhpc) == [late]
+    assert stopped(cloudhpc) == [*others, late]
+
+
+@pytest.mark.parametrize(("reason", "looks"), [("success", 1), ("task_failure", 2)])
+def test_after_a_success_it_looks_once(
+    cloudhpc: CloudHPCEmulator, running: Callable[..., int], monkeypatch: pytest.MonkeyPatch, reason: str, looks: int
+) -> None:
+    monkeypatch.setattr(callbacks, "SETTLE", 0.0)
+    mine = running(mint_folder("chain", "run-1", "run", 0, 2))
+    callbacks.stop_simulations({**dag(), "reason": reason})
+    assert stopped(cloudhpc) == [mine]
+    # A page, and the one that shows that there are no more.
+    assert cloudhpc.ledger.count("GET /simulation/index-short/*") == 2 * looks
+
+
+def test_a_stop_that_does_not_get_through_is_sent_again(
+    cloudhpc: CloudHPCEmulator, running: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callbacks, "SETTLE", 0.0)
+    mine = [running(mint_folder("chain", "run-1", "run", index, 2)) for index in (0, 1)]
+    cloudhpc.control.fault("forbidden", "PUT simulation/stop/*")
+    callbacks.stop_simulations(dag())
+    assert stopped(cloudhpc) == mine
 
 
 def test_what_could_not_be_stopped_is_said_to_be_billing(
-    cloudhpc: CloudHPCEmulator, running: Callable[..., int]
+    cloudhpc: CloudHPCEmulator, running: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(callbacks, "SETTLE", 0.0)
     first, second = (running(mint_folder("chain", "run-1", "run", index, 2)) for index in (0, 1))
-    cloudhpc.control.fault("forbidden", "PUT simulation/stop/*", times=1)
+    for skip in (0, 1):  # the first one's, both times
+        cloudhpc.control.fault("forbidden", "PUT simulation/stop/*", skip=skip)
     with pytest.raises(CloudHPCError, match="STILL BILLING"):
         callbacks.stop_simulations(dag())
     assert len(stopped(cloudhpc)) == 1
