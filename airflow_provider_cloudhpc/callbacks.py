@@ -32,7 +32,8 @@ def stop_simulation(context: Mapping[str, Any]) -> None:
 
     It runs also where the worker, or its machine, is gone. A simulation that has ended is left as it is:
     ``GET /simulation/view-short/{id}``, ``PUT /simulation/stop/{id}``. Where the task died before it told of one, it is
-    looked for in the folder that was minted for the task: ``GET /simulation/index-short/...``.
+    looked for in the folder that was minted for the task: ``GET /simulation/index-short/...``. A task that launches in
+    a folder that it is given has none: there nothing is stopped then, and the log says so.
 
     Airflow 3 calls no task's callback where only the task's process was killed (SIGKILL, out of memory):
     :func:`stop_simulations`, or a teardown, works there too.
@@ -43,6 +44,16 @@ def stop_simulation(context: Mapping[str, Any]) -> None:
     client = CloudHPCHook(_conn_id(context.get("task"))).get_conn()
     if simulation_id is not None:
         stop(client, simulation_id, StopSignal.SOFT)
+        return
+    given = argument_of(context.get("task"), "folder")
+    if given is not None:
+        log.error(
+            "Task %s has told of no simulation. It launches in a folder that it is given (%s), where others may too: "
+            "nothing was stopped there, and if its launch got through that is STILL BILLING. Look on the service's "
+            "page; stop_simulations as the DAG's on_failure_callback, or a teardown by folder, stops such a one.",
+            ti.task_id,
+            given,
+        )
         return
     folder = own_folder(context)
     active = find_settled(client, folder.__eq__, where=f"folder {folder}", settle=SETTLE)

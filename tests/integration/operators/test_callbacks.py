@@ -13,7 +13,11 @@ from airflow_provider_cloudhpc import callbacks
 from airflow_provider_cloudhpc.api.errors import CloudHPCError
 from airflow_provider_cloudhpc.api.names import mint_folder
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
-from airflow_provider_cloudhpc.operators.simulation import CloudHPCRunSimulationOperator, CloudHPCStopSimulationOperator
+from airflow_provider_cloudhpc.operators.simulation import (
+    CloudHPCAddSimulationOperator,
+    CloudHPCRunSimulationOperator,
+    CloudHPCStopSimulationOperator,
+)
 
 try:
     from airflow.sdk import DAG
@@ -134,3 +138,18 @@ def test_a_task_that_launched_nothing_stops_nothing(
     running("named")
     callbacks.stop_simulation(instance(None))
     assert stopped(cloudhpc) == []
+
+
+def test_what_a_task_may_have_left_in_a_folder_that_it_was_given_is_said_to_be_billing(
+    cloudhpc: CloudHPCEmulator, running: Callable[..., int], caplog: pytest.LogCaptureFixture
+) -> None:
+    context = instance(None)
+    with DAG("chain", schedule=None):
+        context["task"] = CloudHPCAddSimulationOperator(
+            task_id="add", cpu=2, ram="highcpu", script="custom-script", folder="given/by/upload"
+        )
+    running("given/by/upload")
+    callbacks.stop_simulation(context)
+    assert stopped(cloudhpc) == []
+    assert "(given/by/upload)" in caplog.text
+    assert "STILL BILLING" in caplog.text
