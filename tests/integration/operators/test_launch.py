@@ -290,6 +290,21 @@ def test_a_named_folder_that_is_in_use(emulator: CloudHPCEmulator, on_conflict: 
     assert len(emulator.ledger.launches) - launched == (on_conflict == "launch")
 
 
+def test_what_ended_in_a_named_folder_before_is_not_taken_for_a_lost_launch(emulator: CloudHPCEmulator) -> None:
+    (earlier,) = emulator.control.simulation(folder="case", pending=0, running=0)
+    emulator.control.jump(60)
+    emulator.control.fault("html", ADD)
+    with pytest.raises(AirflowFailException, match="the listing shows none") as failure:
+        AirflowTask(lambda: adding("case", settle=0)).run()
+    assert str(earlier) not in str(failure.value)
+
+
+def test_one_that_a_look_does_not_find_is_looked_for_in_the_listing(emulator: CloudHPCEmulator) -> None:
+    (there,) = emulator.control.simulation(folder="case", running=None)
+    emulator.control.fault("forbidden", "GET /simulation/view-short/{id}")
+    assert AirflowTask(lambda: adding("case", adopt=there)).run() == there
+
+
 @pytest.mark.parametrize("others", [(), ("another",)])
 def test_a_minted_folder_that_two_tasks_launch_in_is_nobodys_alone(
     emulator: CloudHPCEmulator, others: tuple[str, ...]
