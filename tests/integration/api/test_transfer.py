@@ -221,8 +221,15 @@ def test_an_expired_link_is_asked_for_again_in_the_middle(store: Store, target: 
 
 @pytest.mark.parametrize("honest", [True, False], ids=["If-Range honoured", "If-Range ignored"])
 @pytest.mark.parametrize("new", [OTHER, OTHER[: 2 * MIB], OTHER + OTHER, b"tiny"], ids=["same", "less", "more", "tiny"])
-def test_an_object_that_changes_in_between_is_never_mixed(store: Store, target: Path, new: bytes, honest: bool) -> None:
-    store.faults = [Fault(cut=MIB, reset=False), Fault(replace=new, ignore_if_range=not honest)]
+@pytest.mark.parametrize("hashes", [None, ""], ids=["hash", "no hash"])
+def test_an_object_that_changes_in_between_is_never_mixed(
+    store: Store, target: Path, new: bytes, honest: bool, hashes: str | None
+) -> None:
+    store.default = Fault(hashes=hashes)
+    store.faults = [
+        Fault(cut=MIB, reset=False, hashes=hashes),
+        Fault(replace=new, ignore_if_range=not honest, hashes=hashes),
+    ]
 
     transfer().download(Links(store), target)
 
