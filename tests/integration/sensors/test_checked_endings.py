@@ -110,6 +110,15 @@ def test_soft_fail_skips_a_failed_solver(ended: Callable[..., int]) -> None:
         wait(ended(output=CRASHED), soft_fail=True)
 
 
+def test_that_one_which_was_stopped_did_not_finish_is_no_finding(ended: Callable[..., int]) -> None:
+    output = "mpirun noticed that process rank 0 exited on signal 15 (Terminated)"
+    record = wait(ended("stopped", output), accept_stopped=True)
+    assert record["diagnosis"]["findings"] == []
+    with pytest.raises(AirflowFailException) as failure:
+        wait(ended("stopped", output))
+    assert "signal 15" not in str(failure.value)
+
+
 @pytest.mark.parametrize("ending", ["error", "stopped"])
 def test_other_endings_carry_the_last_lines(
     ended: Callable[..., int], caplog: pytest.LogCaptureFixture, ending: str
