@@ -309,7 +309,9 @@ class Watch:
         return self.out_of_time() if late else None
 
     def out_of_time(self) -> Ending:
-        """Give the ending ``deadline``, for a caller that keeps the time itself."""
+        """Give the ending ``deadline``, for a caller that keeps the time itself; of an ended run, how it ended."""
+        if self.last is not None and (ended := ending_of(self.last)) is not None:
+            return ended
         state = self.last.status_name if self.last else "not seen yet"
         return self._end(
             EndingKind.DEADLINE,

@@ -166,6 +166,17 @@ def test_an_output_that_cannot_be_read_is_no_success(
     assert wait(simulation_id, check_output="warn")["diagnosis"] is None
 
 
+def test_a_run_that_has_ended_is_not_told_to_run_on_at_the_deadline(
+    ended: Callable[..., int], service: CloudHPCEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_cloudhpc.api.wire.sending.FIRST_PAUSE", 0.01)
+    simulation_id = ended()
+    service.control.fault("html", "GET /simulation/view/{id}", times=None)
+    with pytest.raises(CloudHPCLostSightError, match=r"has completed .* It bills no longer"):
+        wait(simulation_id, silent_fail=True, timeout=0.5, poke_interval=0.1, on_timeout="hard")
+    assert service.ledger.stops == []
+
+
 RECORD = {"id": 7, "folder": "case", "script": "fds6.9.1", "cpu": 8, "ram": "highcpu"}
 GOES_ON, SUCCESS = "Starting FDS\n Time Step 1\n", "Starting FDS\nSTOP: FDS completed successfully\n"
 
