@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
@@ -61,11 +62,22 @@ def read_path(value: Any, what: str) -> Path | Any:
         else:
             problem = ""
         if problem:
-            raise CloudHPCValueError(f"{what} is {value!r}: this storage cannot be reached from here. {problem}")
+            raise CloudHPCValueError(
+                f"{what} is {_without_secrets(value)!r}: this storage cannot be reached from here. {problem}"
+            )
         value = path
     if not isinstance(value, ObjectStoragePath):
         return Path(value).expanduser()
-    return Path(value.path) if value.protocol == "file" else value
+    return Path(value.path) if value.protocol in ("file", "local") else value
+
+
+def _without_secrets(uri: str) -> str:
+    """Give a URI as it may be told: the query of a signed link is a credential, as is what stands before its host."""
+    scheme, _, rest = uri.partition("://")
+    if scheme.lower() not in ("http", "https"):
+        return uri
+    host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def is_local(path: Any) -> TypeGuard[Path]:

@@ -82,6 +82,9 @@ class CloudHPCUploadFileOperator(CloudHPCTaskMixin, BaseOperator):
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Upload the file; give where it is."""
         with bad_input_fails():
+            for what in ("data", "filename"):
+                if getattr(self, what) == "None":
+                    raise CloudHPCValueError(f"{what} is 'None': a template gave nothing; did the task before push it?")
             source = self._source()
             filename = source.name.rpartition("/")[2] if self.filename is None else self.filename
             filename = check_name(filename, "filename")

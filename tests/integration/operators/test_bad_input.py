@@ -101,6 +101,8 @@ BAD = [
         {"source": str(HERE), "folder": "None"},
         ["folder is 'None'", "a template gave nothing"],
     ),
+    (CloudHPCUploadFileOperator, {"data": "None", "filename": "a.fds"}, ["data is 'None'", "a template gave nothing"]),
+    (CloudHPCUploadFileOperator, {"data": "x", "filename": "None"}, ["filename is 'None'", "a template gave nothing"]),
     (CloudHPCUploadFolderOperator, {"source": str(HERE.parent), "exclude": 5}, ["exclude is 5"]),
     (CloudHPCAddSimulationOperator, {**ADD, "folder": "None"}, ["folder is 'None'"]),
     (CloudHPCAddSimulationOperator, {**ADD, "mesh": "None"}, ["mesh is 'None'"]),

@@ -36,8 +36,12 @@ from tests.memory import peak_memory
 
 try:
     from airflow.sdk.io import attach
+
+    LOCAL = ["file", "local"]
 except ImportError:  # Airflow 2
     from airflow.io.store import attach
+
+    LOCAL = ["file"]
 
 DATA = random.Random(3).randbytes(20_000_003)
 NAMES = ["FDS.tar.gz", "ä%20%25-日本.tar.gz"]
@@ -144,11 +148,12 @@ def test_an_object_in_memory_is_uploaded(emulator: CloudHPCEmulator, box: Object
     assert emulator.control.read("case/a.bin") == b"in memory"
 
 
+@pytest.mark.parametrize("scheme", LOCAL)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_uri_is_a_local_file(emulator: CloudHPCEmulator, tmp_path: Path, name: str) -> None:
+def test_a_file_uri_is_a_local_file(emulator: CloudHPCEmulator, tmp_path: Path, name: str, scheme: str) -> None:
     (tmp_path / name).write_bytes(b"local")
 
-    upload(source=f"file://{tmp_path / name}", folder="case")
+    upload(source=f"{scheme}://{tmp_path / name}", folder="case")
 
     assert emulator.control.read(f"case/{name}") == b"local"
 
@@ -228,6 +233,17 @@ def test_what_cannot_be_uploaded_is_told_before_anything_is_sent(
     assert emulator.ledger.by_endpoint() == {}
 
 
+def test_a_signed_link_as_a_path_is_refused_without_its_query(emulator: CloudHPCEmulator, tmp_path: Path) -> None:
+    link = "https://me:5ecret@store.test/in.fds?X-Amz-Signature=5ecret"
+    for action in (lambda: upload(source=link), lambda: download(link)):
+        with pytest.raises(AirflowFailException, match=r"is 'https://store.test/in.fds': .*no.*https") as caught:
+            action()
+        error: BaseException | None = caught.value
+        while error is not None:
+            assert "5ecret" not in str(error)
+            error = error.__cause__ or error.__context__
+
+
 def test_a_folder_on_an_object_storage_is_refused_with_advice(emulator: CloudHPCEmulator, bucket: Bucket) -> None:
     bucket.put("case/a", b"x")
 
@@ -287,10 +303,11 @@ def test_a_result_is_put_into_memory(emulator: CloudHPCEmulator, box: ObjectStor
     assert (box / "FDS.tar.gz").read_bytes() == DATA
 
 
-def test_a_result_is_put_under_a_file_uri(emulator: CloudHPCEmulator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", LOCAL)
+def test_a_result_is_put_under_a_file_uri(emulator: CloudHPCEmulator, tmp_path: Path, scheme: str) -> None:
     results(emulator)
 
-    assert download(f"file://{tmp_path}/out") == [str(tmp_path / "out" / "FDS.tar.gz")]
+    assert download(f"{scheme}://{tmp_path}/out") == [str(tmp_path / "out" / "FDS.tar.gz")]
     assert (tmp_path / "out" / "FDS.tar.gz").read_bytes() == DATA
 
 
