@@ -109,6 +109,7 @@ def find_settled(
     *,
     where: str,
     settle: float,
+    told: Callable[[], set[int] | None] = lambda: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Simulation]:
     """
@@ -119,6 +120,8 @@ def find_settled(
 
     :param is_wanted: as for :func:`find_active`
     :param where: what these folders are, for messages
+    :param told: asked where nothing is active: gives the launches whose answers came; an ended one that is none of
+        them says nothing about one that is on its way. None: not known, and any will do
     :param settle: seconds to look again at the most
     :raises CloudHPCError: nothing could be listed; the message says that what is there may still bill
     """
@@ -129,8 +132,11 @@ def find_settled(
             sleep(pause)
         with failing_as(not_listed(where)):
             active = find_active(client, is_wanted)
-            if active or any(is_wanted(simulation.folder.strip("/")) for simulation in client.list_simulations()):
-                break
+            ended = [] if active else client.list_simulations()
+        ended = [simulation for simulation in ended if is_wanted(simulation.folder.strip("/"))]
+        known = told() if ended else None
+        if active or (ended and (known is None or any(simulation.id in known for simulation in ended))):
+            break
     return active
 
 

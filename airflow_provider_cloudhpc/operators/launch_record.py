@@ -99,6 +99,11 @@ def find_owner(context: Mapping[str, Any], client: CloudHPCClient, simulation_id
     return folder, Ownership(simulation_id, before, later)
 
 
+def told_simulations(context: Mapping[str, Any]) -> set[int] | None:
+    """Give the simulations that tasks of this DAG run have told of; None where no task of the DAG launches any."""
+    return set(_records(context)) if any(map(launches, context["task"].dag.tasks)) else None
+
+
 def _launched_later(client: CloudHPCClient, simulation_id: int, folder: str) -> list[int]:
     """List the simulations that began in a folder after one; those that wait for their machine have written nothing."""
     found = []

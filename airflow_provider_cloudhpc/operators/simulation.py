@@ -19,6 +19,7 @@ from airflow_provider_cloudhpc.api.stopping import find_settled, stop_all, wait_
 from airflow_provider_cloudhpc.hooks.cloudhpc import CloudHPCHook
 from airflow_provider_cloudhpc.links import CloudHPCSimulationLink
 from airflow_provider_cloudhpc.operators.checking import check_machine_before
+from airflow_provider_cloudhpc.operators.launch_record import told_simulations
 from airflow_provider_cloudhpc.operators.launching import launch
 from airflow_provider_cloudhpc.operators.running import CloudHPCRunSimulationOperator
 from airflow_provider_cloudhpc.task import (
@@ -171,8 +172,8 @@ class CloudHPCStopSimulationOperator(CloudHPCTaskMixin, BaseOperator):
     :param wait: whether to wait until they have stopped
     :param wait_timeout: seconds to wait at the most
     :param poll_interval: seconds between two looks while waiting
-    :param settle: with ``folder``: seconds to look again as long as the listing shows no simulation at all in it: a
-        launch of a moment ago may come late. 0: look once
+    :param settle: with ``folder``: seconds to look again as long as the listing shows no active simulation in it, and
+        no ended one that a task of this DAG run has told of: a launch of a moment ago may come late. 0: look once
     :param cloudhpc_conn_id: id of the Airflow connection (templated)
     :raises AirflowFailException: an argument is wrong; nothing was sent
     :raises CloudHPCError: a stop did not get through: STILL BILLING
@@ -229,7 +230,9 @@ class CloudHPCStopSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             candidates = [simulation_id]
         else:
             where = f"folder {folder!r}"
-            active = find_settled(client, (folder or "").__eq__, where=where, settle=settle)
+            active = find_settled(
+                client, (folder or "").__eq__, where=where, settle=settle, told=lambda: told_simulations(context)
+            )
             candidates = [simulation.id for simulation in active]
             self.log.info("Active simulations in folder %s: %s", folder, candidates or "none")
         stopped = stop_all(client, candidates, policy.signal)

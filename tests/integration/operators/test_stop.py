@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_cloudhpc.api.errors import CloudHPCError, CloudHPCQuotaError
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
-from airflow_provider_cloudhpc.operators.simulation import CloudHPCStopSimulationOperator
+from airflow_provider_cloudhpc.operators.simulation import CloudHPCAddSimulationOperator, CloudHPCStopSimulationOperator
 from tests.integration.operators.airflow_task import AirflowTask
 
 
@@ -66,6 +66,29 @@ def test_by_folder_where_nothing_runs(cloudhpc: CloudHPCEmulator) -> None:
 def test_by_folder_where_all_have_ended_it_does_not_wait(cloudhpc: CloudHPCEmulator) -> None:
     cloudhpc.control.finish(running(cloudhpc, "mine"))
     assert stop(folder="mine") == []
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_by_folder_an_ended_one_that_nobody_told_of_says_nothing_of_a_launch_on_its_way(
+    cloudhpc: CloudHPCEmulator, told: bool
+) -> None:
+    """The launch was cleared, and its new try died with its post on the way."""
+
+    def make() -> list[Any]:
+        launch = CloudHPCAddSimulationOperator(
+            task_id="launch", cpu=2, ram="highcpu", script="custom-script", folder="mine"
+        )
+        return [CloudHPCStopSimulationOperator(task_id="stop", folder="mine", settle=6), launch]
+
+    ended = running(cloudhpc, "mine")
+    cloudhpc.control.finish(ended)
+    cloudhpc.control.settings(simulation_lag=2)
+    cloudhpc.control.jump(2)
+    late = running(cloudhpc, "mine")
+    task = AirflowTask(make)
+    records = [{"simulation_id": ended, "folder": "mine", "before": None}] if told else []
+    task.instance.xcom_pull = lambda **wanted: records  # type: ignore[attr-defined]
+    assert task.run() == ([] if told else [late])
 
 
 def test_by_folder_one_of_a_moment_ago_is_found_though_the_listing_lags(cloudhpc: CloudHPCEmulator) -> None:
