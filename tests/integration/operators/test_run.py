@@ -400,6 +400,20 @@ def test_a_timeout_whose_launch_is_not_seen_says_that_it_may_bill(
     assert "STILL BILLING" in caplog.text
 
 
+def test_a_timeout_amid_a_launch_beside_others_stops_none_of_theirs(
+    cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(killing, "LATE_LAUNCH", 1.0)
+    cloudhpc.control.file("shared/run.sh", b"true")
+    cloudhpc.control.simulation(folder="shared", pending=0, running=None)
+    cloudhpc.control.fault("slow", "POST simulation/add", delay=3)
+    context = task(source=None, folder="shared", on_conflict="launch").context()
+    with pytest.raises(AirflowTaskTimeout), timeout_after(1.5, context["task"]):
+        context["task"].execute(context)
+    assert cloudhpc.ledger.count("POST /simulation/add") == 1
+    assert cloudhpc.ledger.stops == []
+
+
 def test_where_airflow_does_not_say_what_happened_nothing_is_stopped(
     cloudhpc: CloudHPCEmulator, task: Callable[..., AirflowTask], caplog: pytest.LogCaptureFixture
 ) -> None:
