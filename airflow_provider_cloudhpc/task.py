@@ -145,6 +145,15 @@ def read_number(value: Any, what: str, *, unit: str = "seconds", zero: bool = Fa
     return number
 
 
+def read_size(value: Any, what: str) -> int:
+    """
+    Read a number of bytes as a user may hand it over, its text too.
+
+    :raises CloudHPCValueError: naming the argument, the value and what is allowed
+    """
+    return int(read_number(value, what, unit="bytes"))
+
+
 def read_texts(value: Any, what: str) -> list[str]:
     """
     Read one text or several; the result of an upload stands for its path.
@@ -268,7 +277,7 @@ def finish(
     *,
     on_timeout: StopPolicy = StopPolicy.LEAVE,
     check_output: Any = True,
-    max_output_bytes: int = MAX_OUTPUT_BYTES,
+    max_output_bytes: Any = MAX_OUTPUT_BYTES,
     quota_wait: float = DEFAULT_QUOTA_WAIT,
 ) -> Examined:
     """
@@ -284,7 +293,11 @@ def finish(
     """
     ending = act_on_deadline(ending, on_timeout, lambda: client)
     examined = examine(
-        client, ending, check=read_check(check_output), max_output_bytes=max_output_bytes, quota_wait=quota_wait
+        client,
+        ending,
+        check=read_check(check_output),
+        max_output_bytes=read_size(max_output_bytes, "max_output_bytes"),
+        quota_wait=quota_wait,
     )
     good = examined.ending.kind is EndingKind.COMPLETED
     if examined.diagnosis is not None and not (good and examined.diagnosis.is_clean):

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
+from dev.interrupts import heed_interrupts
 from tests.e2e.airflow_home import Run
 from tests.e2e.airflow_process import RealAirflow
 
@@ -45,6 +46,7 @@ def main() -> int:
 
     :return: exit code
     """
+    heed_interrupts()
     shutil.rmtree(DEMO, ignore_errors=True)
     with (
         CloudHPCEmulator(port=0) as emulator,
@@ -69,4 +71,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("Stopped.")

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
 
 from airflow_provider_cloudhpc.emulator import CloudHPCEmulator
+from dev.interrupts import heed_interrupts
 from tests.e2e.airflow_process import RealAirflow
 
 REPOSITORY = Path(__file__).parents[1]
@@ -23,9 +23,7 @@ def main() -> int:
 
     :return: exit code
     """
-    # A job in the background of a shell ignores SIGINT unless it says otherwise.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_interrupts()
     shutil.rmtree(HOME, ignore_errors=True)
     try:
         with (

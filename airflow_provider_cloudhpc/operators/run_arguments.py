@@ -16,7 +16,7 @@ from airflow_provider_cloudhpc.folders import own_folder
 from airflow_provider_cloudhpc.operators.checking import check_machine_before
 from airflow_provider_cloudhpc.operators.relaunching import Relaunch
 from airflow_provider_cloudhpc.paths import is_local, open_source, read_path
-from airflow_provider_cloudhpc.task import read_limits, read_number, read_policy, read_texts
+from airflow_provider_cloudhpc.task import read_limits, read_number, read_policy, read_size, read_texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +45,7 @@ class RunArguments:
     stop_on_kill: StopPolicy
     quota_wait: float
     check_output: CheckOutput
+    max_output_bytes: int
     limits: dict[str, Any]
     endless_allowed: bool
 
@@ -67,7 +68,6 @@ class RunArguments:
             mesh=task.mesh,
             preemptible=task.preemptible,
         )
-        read_number(task.max_output_bytes, "max_output_bytes", unit="bytes")
         timeout = None if task.timeout is None else read_number(task.timeout, "timeout")
         on_timeout = read_policy(task.on_timeout, "on_timeout")
         read = cls(
@@ -82,6 +82,7 @@ class RunArguments:
             stop_on_kill=read_policy(task.stop_on_kill, "stop_on_kill"),
             quota_wait=read_number(task.quota_wait, "quota_wait", zero=True),
             check_output=read_check(task.check_output),
+            max_output_bytes=read_size(task.max_output_bytes, "max_output_bytes"),
             limits={"patience": read_number(task.patience, "patience"), **read_limits(task)},
             endless_allowed=timeout is not None and on_timeout is not StopPolicy.LEAVE,
         )

@@ -334,7 +334,7 @@ class CloudHPCRunSimulationOperator(CloudHPCTaskMixin, BaseOperator):
             self.client,
             ending,
             check=given.check_output,
-            max_output_bytes=self.max_output_bytes,
+            max_output_bytes=given.max_output_bytes,
             quota_wait=given.quota_wait,
         )
         ram = given.relaunch.next_ram(examined)

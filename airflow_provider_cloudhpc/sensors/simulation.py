@@ -34,6 +34,7 @@ from airflow_provider_cloudhpc.task import (
     read_number,
     read_policy,
     read_simulation_id,
+    read_size,
 )
 from airflow_provider_cloudhpc.triggers.simulation import CloudHPCSimulationTrigger
 
@@ -134,7 +135,7 @@ class CloudHPCSimulationSensor(CloudHPCTaskMixin, BaseSensorOperator):
                 raise CloudHPCValueError("simulation_id is None: there is no simulation to wait for.")
             policy = read_policy(self.on_timeout, "on_timeout")
             check = read_check(self.check_output)
-            read_number(self.max_output_bytes, "max_output_bytes", unit="bytes")
+            read_size(self.max_output_bytes, "max_output_bytes")
             limits: dict[str, Any] = read_limits(self)
             patience = read_number(self.patience, "patience")
             self.tell_simulation(context, simulation_id)

@@ -407,9 +407,9 @@ CATALOGUE: tuple[Row, ...] = (
         "RESIDUAL_NAN",
         _ERROR,
         Kind.SOLVER_ERROR,
-        (P("residual = nan"), P("residual = -nan")),
-        "The solution diverged: its residuals are not numbers, and neither are the results from there on. The solver "
-        "may go on to its end all the same.",
+        (P("residual = nan"), P("residual = -nan"), P("residual = inf"), P("residual = -inf")),
+        "The solution diverged: its residuals are no finite numbers, and neither are the results from there on. The "
+        "solver may go on to its end all the same.",
         "Take smaller time steps or stronger relaxation, check boundary conditions, units and mesh quality.",
         origin="OpenFOAM",
         link=None,

@@ -169,7 +169,7 @@ def examine(
     if check is CheckOutput.OFF:
         return Examined(ending, None, page, "check_output=False")
     try:
-        record = _view(client, ending.simulation_id, int(max_output_bytes), quota_wait, sleep)
+        record = _view(client, ending.simulation_id, max_output_bytes, quota_wait, sleep)
     except CloudHPCError as error:
         return Examined(_unread(ending, error, check, page), None, page, "the output could not be read")
     ending = _completed_by(ending, record)

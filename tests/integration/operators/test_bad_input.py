@@ -25,6 +25,7 @@ from tests.integration.operators.airflow_task import AirflowTask
 
 ADD = {"cpu": 2, "ram": "highcpu", "script": "custom-script", "folder": "case"}
 HERE = Path(__file__)
+DIRECTORY = str(HERE.with_name("nothing-there"))
 
 BAD = [
     (CloudHPCUploadFileOperator, {"source": "/no/such/file.fds"}, ["source", "'/no/such/file.fds'", "no such file"]),
@@ -67,24 +68,24 @@ BAD = [
     (CloudHPCStopSimulationOperator, {"folder": "/"}, ["folder is empty"]),
     (CloudHPCStopSimulationOperator, {"simulation_id": "mine"}, ["simulation_id is 'mine'"]),
     (CloudHPCStopSimulationOperator, {"simulation_id": -4}, ["simulation_id is -4"]),
-    (CloudHPCDownloadResultOperator, {"directory": "/tmp/x"}, ["Exactly one of paths, folder and simulation_id"]),
-    (CloudHPCDownloadResultOperator, {"directory": "/tmp/x", "folder": "a", "paths": ["b/c"]}, ["Exactly one of"]),
+    (CloudHPCDownloadResultOperator, {"directory": DIRECTORY}, ["Exactly one of paths, folder and simulation_id"]),
+    (CloudHPCDownloadResultOperator, {"directory": DIRECTORY, "folder": "a", "paths": ["b/c"]}, ["Exactly one of"]),
     (CloudHPCDownloadResultOperator, {"directory": str(HERE), "folder": "a"}, ["directory", "file"]),
     (CloudHPCDownloadResultOperator, {"directory": "", "folder": "a"}, ["directory"]),
-    (CloudHPCDownloadResultOperator, {"directory": "/tmp/x", "paths": "a/../b"}, ["paths is '..'"]),
+    (CloudHPCDownloadResultOperator, {"directory": DIRECTORY, "paths": "a/../b"}, ["paths is '..'"]),
     (
         CloudHPCDownloadResultOperator,
-        {"directory": "/tmp/x", "folder": "a", "on_existing": "ask"},
+        {"directory": DIRECTORY, "folder": "a", "on_existing": "ask"},
         ["on_existing is 'ask'"],
     ),
     (
         CloudHPCDownloadResultOperator,
-        {"directory": "/tmp/x", "folder": "a", "check_output": 1.5},
+        {"directory": DIRECTORY, "folder": "a", "check_output": 1.5},
         ["check_output is 1.5"],
     ),
     (CloudHPCDownloadResultOperator, {"directory": "s3://b/x", "folder": "a", "extract": True}, ["extract"]),
     *(
-        (CloudHPCDownloadResultOperator, {"directory": "/tmp/x", "folder": "a", "unpack_limits": limits}, words)
+        (CloudHPCDownloadResultOperator, {"directory": DIRECTORY, "folder": "a", "unpack_limits": limits}, words)
         for limits, words in [
             ({"ratio": 5}, ["unpack_limits is {'ratio': 5}", "max_ratio"]),
             ("max_ratio", ["unpack_limits is 'max_ratio'"]),
@@ -110,11 +111,11 @@ BAD = [
     (CloudHPCStopSimulationOperator, {"simulation_id": 1, "wait_timeout": "long"}, ["wait_timeout is 'long'"]),
     (CloudHPCDownloadResultOperator, {"directory": "None", "folder": "a"}, ["directory is 'None'"]),
     (CloudHPCDownloadResultOperator, {"directory": "foo://x", "folder": "a"}, ["directory is 'foo://x'"]),
-    (CloudHPCDownloadResultOperator, {"directory": "/tmp/x", "paths": 5}, ["paths is 5"]),
-    (CloudHPCDownloadResultOperator, {"directory": "/tmp/x", "folder": "a", "patterns": [5]}, ["patterns is [5]"]),
+    (CloudHPCDownloadResultOperator, {"directory": DIRECTORY, "paths": 5}, ["paths is 5"]),
+    (CloudHPCDownloadResultOperator, {"directory": DIRECTORY, "folder": "a", "patterns": [5]}, ["patterns is [5]"]),
     (
         CloudHPCDownloadResultOperator,
-        {"directory": "/tmp/x", "folder": "a", "wait_for_results": -1},
+        {"directory": DIRECTORY, "folder": "a", "wait_for_results": -1},
         ["wait_for_results is -1"],
     ),
     (CloudHPCSimulationSensor, {"simulation_id": 12, "max_vcpu_hours": -1}, ["max_vcpu_hours is -1", "vCPU-hours"]),
@@ -164,7 +165,7 @@ def test_a_case_with_a_broken_link_fails_for_good(
         (CloudHPCUploadFileOperator, {"source": str(HERE)}),
         (CloudHPCAddSimulationOperator, ADD),
         (CloudHPCStopSimulationOperator, {"simulation_id": 1}),
-        (CloudHPCDownloadResultOperator, {"directory": "/tmp/x", "folder": "a"}),
+        (CloudHPCDownloadResultOperator, {"directory": DIRECTORY, "folder": "a"}),
         (CloudHPCSimulationSensor, {"simulation_id": 1}),
     ],
 )

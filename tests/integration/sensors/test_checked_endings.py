@@ -141,8 +141,9 @@ def test_an_output_that_explains_nothing_is_told_as_such(
     assert f"Diagnosis  {told}" in caplog.text
 
 
-def test_beyond_the_limit_is_never_clean(ended: Callable[..., int]) -> None:
-    record = wait(ended(output="a line of forty characters, all of them.\n" * 5000), max_output_bytes=50_000)
+@pytest.mark.parametrize("limit", [50_000, "5e4"])
+def test_beyond_the_limit_is_never_clean(ended: Callable[..., int], limit: int | str) -> None:
+    record = wait(ended(output="a line of forty characters, all of them.\n" * 5000), max_output_bytes=limit)
     assert record["diagnosis"]["checked"] == "partial"
     assert "not fully checked" in record["diagnosis"]["summary"]
     assert record["status"] == "COMPLETED"
