@@ -193,6 +193,13 @@ def _view(
     while True:
         try:
             record = client.view_simulation(simulation_id, max_bytes=max_bytes)
+        except CloudHPCQuotaError as error:
+            pause = max(1.0, error.retry_after or _QUOTA_PAUSE)
+            waited += pause
+            if waited > quota_wait:
+                raise
+            log.info("%s The output is read in %s.", error, duration(pause))
+        else:
             if record.status not in ACTIVE_STATUSES:
                 return record
             reads += 1
@@ -201,15 +208,8 @@ def _view(
                     f"The service gave an output of when it was {record.status_name}, {reads} times.",
                     transient=True, status=200, method="GET", endpoint="/simulation/view/{id}",
                 )  # fmt: skip
-            sleep(_OLD_PAUSE)
-            continue
-        except CloudHPCQuotaError as error:
-            pause = max(1.0, error.retry_after or _QUOTA_PAUSE)
-            if waited + pause > quota_wait:
-                raise
-            log.info("%s The output is read in %s.", error, duration(pause))
+            pause = _OLD_PAUSE
         sleep(pause)
-        waited += pause
 
 
 def _completed_by(ending: Ending, record: Simulation) -> Ending:

@@ -314,8 +314,10 @@ class LaunchMachine:
 
         :param state: of its launch
         """
-        taken = replace(self._state(), request=state.request, ownership=state.ownership)
-        yield Save(replace(taken, phase=Phase.LAUNCHED, simulation_id=simulation_id))
+        launched = LaunchState(
+            Phase.LAUNCHED, self.attempt, state.request, state.ownership, simulation_id=simulation_id
+        )
+        yield Save(launched)
         return self._launched(simulation_id, how, state.request.folder, others)
 
     def _launched(self, simulation_id: int, how: How, folder: str, others: tuple[int, ...] = ()) -> Launched:
