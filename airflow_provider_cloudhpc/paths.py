@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import shutil
 import tempfile
@@ -35,6 +36,8 @@ _BLOCK = 1 << 20
 _PART = 8 << 20
 #: Parts that S3 takes of one object.
 _MOST_PARTS = 10_000
+#: Bytes of a name on the file systems of Linux.
+_LONGEST_NAME = 255
 #: How storages call what changes with an object.
 _VERSIONS = ("ETag", "etag", "VersionId", "generation", "mtime", "LastModified", "last_modified", "updated", "created")
 _ANOTHER = "another object is there; choose on_existing='overwrite' or 'keep', or another directory"
@@ -67,8 +70,24 @@ def read_path(value: Any, what: str) -> Path | Any:
             )
         value = path
     if not isinstance(value, ObjectStoragePath):
-        return Path(value).expanduser()
-    return Path(value.path) if value.protocol in ("file", "local") else value
+        return _read_local(Path(value), what)
+    return _read_local(Path(value.path), what) if value.protocol in ("file", "local") else value
+
+
+def _read_local(path: Path, what: str) -> Path:
+    """Give a local path that a file system can hold, ``~`` resolved."""
+    problem = ""
+    if "\0" in str(path):
+        problem = "it holds a NUL character, which no name can"
+    elif any(len(os.fsencode(step)) > _LONGEST_NAME for step in path.parts):
+        problem = f"a name in it is longer than the {_LONGEST_NAME} bytes that a file's may have"
+    try:
+        path = path.expanduser()
+    except RuntimeError:
+        problem = f"the home directory of {path.parts[0]!r} is not known on this worker"
+    if problem:
+        raise CloudHPCValueError(f"{what} is {str(path)!r}: {problem}.")
+    return path
 
 
 def _without_secrets(uri: str) -> str:
