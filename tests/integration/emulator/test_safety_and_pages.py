@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -310,16 +311,36 @@ def test_a_command_line_that_cannot_be(capsys: pytest.CaptureFixture[str], optio
     assert (left.value.code, words in capsys.readouterr().err) == (2, True)
 
 
+@contextmanager
+def served(tmp_path: Path, hangup: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the command, whatever this process was told to do with a SIGHUP; give it and its address."""
+    options = ["--port", "0", "--api-key", "k", "--data-dir", str(tmp_path), "--hourly-limit", "7"]
+    command = ["env", f"--{hangup}-signal=HUP", *COMMAND, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            yield process, [process.stdout.readline() for _ in range(5)][0].split()[-1]
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_command_serves_until_a_signal_and_leaves_nothing(tmp_path: Path, number: int) -> None:
-    command = [*COMMAND, "--port", "0", "--api-key", "k", "--data-dir", str(tmp_path), "--hourly-limit", "7"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        lines = [process.stdout.readline() for _ in range(5)]
-        url = lines[0].split()[-1]
+    with served(tmp_path, "default") as (process, url):
         answer = requests.get(f"{url}/api/v2/simulation/view-cpu", headers={"X-API-key": "k"}, timeout=10)
         assert answer.headers["X-RateLimit-Hourly-Limit"] == "7"
         assert list(tmp_path.iterdir())
         process.send_signal(number)
         rest = process.communicate(timeout=30)
     assert (process.returncode, rest, list(tmp_path.iterdir())) == (0, ("", ""), [])
+
+
+def test_under_nohup_the_command_outlives_its_terminal(tmp_path: Path) -> None:
+    with served(tmp_path, "ignore") as (process, url):
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        assert requests.get(f"{url}/api/v2/simulation/view-cpu", headers={"X-API-key": "k"}, timeout=10).ok
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 0
