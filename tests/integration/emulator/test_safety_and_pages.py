@@ -319,7 +319,8 @@ def served(tmp_path: Path, hangup: str) -> Iterator[tuple[subprocess.Popen[str],
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
-            yield process, [process.stdout.readline() for _ in range(5)][0].split()[-1]
+            address, *_ = [process.stdout.readline() for _ in range(5)]
+            yield process, address.split()[-1]
         finally:
             process.kill()
 
