@@ -125,9 +125,18 @@ def _checked_link(root: bytes, link: Member, packed: set[bytes]) -> Member:
     # ".." only at the front, and not above the folder: then the text means the same wherever it is unpacked.
     steps = link.link.split(b"/")
     ups = next((i for i, step in enumerate(steps) if step != b".."), len(steps))
-    if not link.link.startswith(b"/") and b".." not in steps[ups:] and ups <= link.path.count(b"/"):
+    plain = not link.link.startswith(b"/") and b".." not in steps[ups:] and ups <= link.path.count(b"/")
+    if plain and all(
+        _is_packed(root, posixpath.join(parent, *steps[:n]), packed) for n in range(ups + 1, len(steps) + 1)
+    ):
         return link
     return Member(link.path, link.kind, 0, os.path.relpath(target, parent))
+
+
+def _is_packed(root: bytes, path: bytes, packed: set[bytes]) -> bool:
+    """Whether what stands at a path is packed itself; where it is a link, what it leads to says nothing of that."""
+    folder, name = posixpath.split(path)
+    return os.path.relpath(posixpath.join(os.path.realpath(folder), name), root) in packed
 
 
 def is_within(path: bytes, root: bytes) -> bool:

@@ -189,6 +189,18 @@ def test_links_that_reach_inside_by_a_detour_are_made_plain(case: Path, tmp_path
     assert str((tmp_path / "out" / "0" / "link").readlink()) == "../system/controlDict"
 
 
+@pytest.mark.parametrize("text", [".now", ".there/controlDict", "./left.out"])
+def test_a_link_by_way_of_one_that_is_not_packed_leads_there_directly(case: Path, tmp_path: Path, text: str) -> None:
+    (case / ".now").symlink_to("system/controlDict")
+    (case / ".there").symlink_to("system")
+    (case / "left.out").symlink_to(".now")
+    (case / "link").symlink_to(text)
+
+    unpack_archive(pack_folder(case, tmp_path / "a.tar.gz", exclude=["*.out"]).path, tmp_path / "out")
+
+    assert str((tmp_path / "out" / "link").readlink()) == "system/controlDict"
+
+
 @pytest.mark.parametrize(
     ("target", "why"),
     [
