@@ -33,8 +33,9 @@ _PIECE = 256 * 1024
 LOG_PATTERNS = ("log", "log.*", "*.log", "*.out", "*.sta", "*.dat", "*.mess")
 _GZIPPED = (".tar.gz", ".tgz")
 _TARS = (".tar", ".tar.xz", ".tar.bz2")
+#: ValueError, ArithmeticError: tarfile's, where a header holds no number or an absurd one.
 _UNREADABLE: tuple[type[Exception], ...] = (
-    OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, RuntimeError, *CODEC_ERRORS,
+    OSError, EOFError, ValueError, ArithmeticError, tarfile.TarError, zipfile.BadZipFile, RuntimeError, *CODEC_ERRORS,
 )  # fmt: skip
 _NOT_A_NUMBER = re.compile(rb"(?<![\w.])[-+]?nan(?![\w.])", re.IGNORECASE)
 _UNCONVERGED = re.compile(rb"\s*\d+\s+\d+\s+\d+U\s")

@@ -139,6 +139,17 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, name: str, damage: Callable
     assert found[0].report_lines()[0].startswith(f"{path}")
 
 
+@pytest.mark.parametrize("ending", [".tar.gz", ".tar"])
+def test_a_header_without_sense_is_said(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"FDS{ending}"
+    with tarfile.open(path, "w:gz" if ending == ".tar.gz" else "w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("room.out")
+        info.pax_headers = {"GNU.sparse.map": "no,numbers"}
+        archive.addfile(info)
+
+    assert [item.finding.code for item in check_results(path)] == ["UNREADABLE"]
+
+
 def test_a_budget_that_is_used_up_is_said(tmp_path: Path) -> None:
     (tmp_path / "log.a").write_text("x" * 1000)
     (tmp_path / "log.b").write_text("fine\n" * 100 + "Out of memory\n")
