@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -60,9 +61,9 @@ def request(network: NetworkOptions, method: str, url: str, **options: Any) -> r
 
 
 def object_length(headers: Mapping[str, str]) -> int | None:
-    """Read ``Content-Length``; None where there is none."""
+    """Read ``Content-Length``; None where there is none, or none that a file can have."""
     length = headers.get("Content-Length", "")
-    return int(length) if length.isdigit() else None
+    return int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
 
 
 def check_status(response: requests.Response, method: str) -> None:

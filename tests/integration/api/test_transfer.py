@@ -29,6 +29,7 @@ from airflow_provider_cloudhpc.api.transfer.downloading import OnExisting
 from airflow_provider_cloudhpc.api.transfer.signed_urls import Transfer
 from airflow_provider_cloudhpc.api.transfer.sources import BytesSource, FileSource
 from airflow_provider_cloudhpc.api.transfer.storage import check_source
+from airflow_provider_cloudhpc.api.transfer.stores import object_length
 from airflow_provider_cloudhpc.api.wire.http import NetworkOptions
 from tests.integration.api.proxy import Moods, running_proxy
 from tests.integration.api.store import SECRET, Fault, Store, crc32c, md5, running_store, running_zeros
@@ -206,6 +207,23 @@ def test_an_orderly_end_loses_no_byte(store: Store, target: Path) -> None:
     transfer().download(Links(store), target)
 
     assert store.ranges() == [None, "bytes=1234567-"]
+
+
+@pytest.mark.parametrize("more", [0, 1], ids=["the length told late is right", "and one too many"])
+def test_what_came_of_an_object_of_no_told_length_is_kept(store: Store, target: Path, more: int) -> None:
+    store.default = Fault(chunked=True)
+    named = f"bytes {2 * MIB}-{len(DATA) - 1}/{len(DATA) + more}"
+    store.faults = [Fault(cut=2 * MIB, chunked=True, reset=False), Fault(content_range=named, chunked=True)]
+
+    transfer().download(Links(store), target)
+
+    assert store.ranges() == [None, f"bytes={2 * MIB}-", *[None] * more]
+    assert target.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("length", ["²", "9" * 5000, "-1", "many"])
+def test_a_length_that_is_no_number_is_none(length: str) -> None:
+    assert object_length({"Content-Length": length}) is None
 
 
 def test_an_expired_link_is_asked_for_again_in_the_middle(store: Store, target: Path) -> None:
