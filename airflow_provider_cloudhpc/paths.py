@@ -84,7 +84,7 @@ def _read_local(path: Path, what: str) -> Path:
     try:
         path = path.expanduser()
     except RuntimeError:
-        problem = f"the home directory of {path.parts[0]!r} is not known on this worker"
+        problem = f"this worker knows no home directory {path.parts[0]!r} (a name that begins so is {f'./{path}'!r})"
     if problem:
         raise CloudHPCValueError(f"{what} is {str(path)!r}: {problem}.")
     return path

@@ -136,7 +136,8 @@ class CloudHPCDownloadResultOperator(CloudHPCTaskMixin, BaseOperator):
             folder = None if not self.folder else check_folder(self.folder)
             simulation_id = read_simulation_id(self.simulation_id)
             if not paths and folder is None and simulation_id is None:
-                raise CloudHPCValueError("simulation_id is None: there is no simulation to fetch results of.")
+                value = getattr(self, given[0])
+                raise CloudHPCValueError(f"{given[0]} is {value!r}: there is nothing to fetch results of.")
             _ = self.client
         owner = None
         if simulation_id is not None:

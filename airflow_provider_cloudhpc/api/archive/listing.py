@@ -18,6 +18,9 @@ from airflow_provider_cloudhpc.api.errors import CloudHPCArchiveError, CloudHPCV
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+#: Folders within each other that are packed; Python's own limit would end it at about 900.
+_DEEPEST = 500
+
 
 @dataclass(frozen=True)
 class Member:
@@ -63,7 +66,12 @@ def list_members(root: bytes, exclude: Sequence[str], include_hidden: bool) -> t
     members: list[Member] = []
     skipped: list[str] = []
 
-    def visit(folder: bytes, prefix: bytes) -> None:
+    def visit(folder: bytes, prefix: bytes, depth: int = 0) -> None:
+        if depth > _DEEPEST:
+            raise CloudHPCArchiveError(
+                f"{as_text(prefix[:60])!r} is nested too deep: more than {_DEEPEST} folders. Does a program copy a "
+                "folder into itself there? Exclude it, or pack it yourself."
+            )
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
         for entry in found:
@@ -77,7 +85,7 @@ def list_members(root: bytes, exclude: Sequence[str], include_hidden: bool) -> t
                 members.append(Member(path, tarfile.REGTYPE, info.st_size))
             elif stat.S_ISDIR(info.st_mode):
                 members.append(Member(path, tarfile.DIRTYPE, 0))
-                visit(entry.path, path + b"/")
+                visit(entry.path, path + b"/", depth + 1)
             elif stat.S_ISLNK(info.st_mode):
                 members.append(Member(path, tarfile.SYMTYPE, 0, os.readlink(entry.path)))  # noqa: PTH115
             else:

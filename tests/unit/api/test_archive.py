@@ -509,6 +509,19 @@ def test_a_full_disk_leaves_nothing(case: Path, tmp_path: Path, missing: int) ->
     assert only(tmp_path) == {"case"}
 
 
+def test_folders_nested_without_end_are_refused_by_name(case: Path, tmp_path: Path) -> None:
+    deep = case / "deep"
+    try:
+        for _ in range(1500):
+            deep.mkdir()
+            deep /= "d"
+        with pytest.raises(CloudHPCArchiveError, match=r"'deep/d/d/.* is nested too deep"):
+            pack_folder(case, tmp_path / "a.tar.gz")
+    finally:
+        subprocess.run(["rm", "-rf", case / "deep"], check=True)  # Python's own way recurses, too
+    assert not (tmp_path / "a.tar.gz").exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
 def test_an_unreadable_file_is_named(case: Path, tmp_path: Path) -> None:
     write(case / "secret", mode=0)
