@@ -116,8 +116,10 @@ def unpack_archive(
                 judge.member = ""
                 _read_rest(tar)
             if mark:
+                judge.member = mark[0]
                 (content / mark[0]).unlink(missing_ok=True)
                 (content / mark[0]).write_text(mark[1], encoding="ascii")
+                judge.member = ""
             _move(content, target, staging, replace)
     except _DAMAGE as error:
         raise judge.refusal(_explain(error)) from None

@@ -509,6 +509,16 @@ def test_a_full_disk_leaves_nothing(case: Path, tmp_path: Path, missing: int) ->
     assert only(tmp_path) == {"case"}
 
 
+def test_a_folder_where_the_mark_is_to_be_is_refused_by_name(case: Path, tmp_path: Path) -> None:
+    (case / "mark").mkdir()
+    archive = pack_folder(case, tmp_path / "a.tar.gz").path
+
+    with pytest.raises(CloudHPCArchiveError, match="refused at its member 'mark'"):
+        unpack_archive(archive, tmp_path / "out", mark=("mark", "of a"))
+
+    assert only(tmp_path) == {"case", "a.tar.gz"}
+
+
 def test_folders_nested_without_end_are_refused_by_name(case: Path, tmp_path: Path) -> None:
     deep = case / "deep"
     try:
